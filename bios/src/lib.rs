@@ -1,0 +1,3 @@
+//! bios.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! devmodel.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The bare-metal core.
+#![cfg_attr(not(test), no_std)]

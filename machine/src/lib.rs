@@ -1,0 +1,3 @@
+//! machine.
+#![no_std]
+#![forbid(unsafe_code)]

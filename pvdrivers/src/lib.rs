@@ -1,0 +1,3 @@
+//! pvdrivers.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Host stories: a whole machine with a scripted CPU.
