@@ -1,3 +1,14 @@
-//! devmodel.
+//! The PC's chips as pure state machines: registers in, pins out, time as an argument.
+//!
+//! A chip owns no lock, clock, bus address, neighbour or allocator; `machine` wires them.
 #![no_std]
 #![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod state;
+#[cfg(test)]
+mod testing;
+
+pub use state::LoadError;
