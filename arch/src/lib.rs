@@ -5,6 +5,23 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod access;
+pub mod addr;
+pub mod control;
+pub mod event;
+pub mod exit;
+pub mod gprs;
+pub mod ram;
+pub mod segment;
 pub mod time;
+pub mod vcpu;
 
+pub use access::{Access, Perm};
+pub use addr::{GuestPhys, GuestVirt, HostPhys};
+pub use event::{Event, EventKind, Fault};
+pub use exit::Exit;
+pub use gprs::{Gpr, Gprs};
+pub use ram::GuestRam;
+pub use segment::{SegReg, Segment};
 pub use time::Nanos;
+pub use vcpu::{Blocking, Resume, SysReg, Vcpu, Why};

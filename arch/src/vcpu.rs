@@ -1,0 +1,140 @@
+//! The contract with a virtual CPU: what `machine` may ask of a VMCB or VMCS, and what a handler
+//! answers.
+
+use crate::event::{Event, Fault};
+use crate::exit::Exit;
+use crate::gprs::Gprs;
+use crate::segment::{SegReg, Segment};
+
+/// A system register of the guest, as the guest sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the manual's own")]
+pub enum SysReg {
+    Cr0,
+    Cr2,
+    Cr3,
+    Cr4,
+    /// Including LME, LMA, SCE, NXE; never SVME.
+    Efer,
+    Dr6,
+    Dr7,
+    Star,
+    Lstar,
+    Cstar,
+    Sfmask,
+    KernelGsBase,
+    SysenterCs,
+    SysenterEsp,
+    SysenterEip,
+    Pat,
+    /// Task priority, 0 to 15 (CR8). Kept by the vendor crate where CR8 is virtualized by the CPU.
+    Cr8,
+    /// What is added to the host's TSC, modulo 2^64.
+    TscOffset,
+    DebugCtl,
+}
+
+/// What the guest's interruptibility allows besides RFLAGS.IF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocking {
+    /// One-instruction shadow of STI or of MOV/POP SS.
+    pub shadow: bool,
+    /// An NMI handler has not yet executed IRET.
+    pub nmi: bool,
+}
+
+/// What a handler decided about the instruction that exited. There is no default.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// It is done: RIP moves past it (and the interrupt shadow ends).
+    Next,
+    /// It is done and was this many bytes long.
+    Skip(u8),
+    /// RIP stays: execute again, or there was no instruction.
+    Again,
+    /// It faults.
+    Raise(Fault),
+    /// It is done (RIP moves past it), and the vCPU waits for an event.
+    Park,
+    /// RIP stays and the vCPU waits for a host completion, then executes again.
+    Wait,
+    /// The guest cannot go on.
+    Stop(Why),
+}
+
+/// Why a guest stopped for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// ACPI S5, APM off or a hypercall.
+    PowerOff,
+    /// Reset by 8042, port 92h, CF9h or the ACPI reset register.
+    Reset,
+    /// Triple fault.
+    TripleFault,
+    /// An access or instruction that cannot be emulated; the code says which kind.
+    Unhandled(u64),
+    /// The CPU refused its state.
+    BadState(u64),
+    /// The hypervisor panicked while serving it.
+    Panic,
+    /// By a person or by `xtask`.
+    Destroyed,
+}
+
+/// A virtual CPU of either vendor. One owner at a time: the CPU that runs it.
+pub trait Vcpu {
+    /// Injects what [`inject`](Vcpu::inject) left, runs the guest until it exits, and says why. An event
+    /// whose delivery the exit interrupted is again pending for injection when this returns
+    /// ([`pending_event`](Vcpu::pending_event)). Host interrupts are disabled before and after.
+    fn run(&mut self) -> Exit;
+
+    /// General registers, RAX and RSP included.
+    fn gprs(&self) -> &Gprs;
+    /// General registers, to change.
+    fn gprs_mut(&mut self) -> &mut Gprs;
+
+    /// Instruction pointer.
+    fn rip(&self) -> u64;
+    /// Sets the instruction pointer and ends an interrupt shadow.
+    fn set_rip(&mut self, rip: u64);
+    /// Where the instruction that exited ends, if the CPU says so (VMX, nRIP, IOIO); valid until the next
+    /// [`run`](Vcpu::run) for exits caused by an instruction.
+    fn next_rip(&self) -> Option<u64>;
+    /// Bytes of the instruction, if the CPU says so (decode assists): array and count.
+    fn insn_bytes(&self) -> Option<([u8; 15], u8)>;
+
+    /// Flags.
+    fn rflags(&self) -> u64;
+    /// Sets the flags.
+    fn set_rflags(&mut self, rflags: u64);
+
+    /// A system register.
+    fn reg(&self, reg: SysReg) -> u64;
+    /// Sets a system register. The value is legal: `machine` checked it. Derived state (entry controls,
+    /// shadows, guest TLB entries) follows.
+    fn set_reg(&mut self, reg: SysReg, value: u64);
+
+    /// A segment or table register.
+    fn segment(&self, reg: SegReg) -> Segment;
+    /// Sets a segment or table register.
+    fn set_segment(&mut self, reg: SegReg, segment: Segment);
+
+    /// Interrupt shadow and NMI blocking.
+    fn blocking(&self) -> Blocking;
+    /// Sets interrupt shadow and NMI blocking.
+    fn set_blocking(&mut self, blocking: Blocking);
+
+    /// The event that the next [`run`](Vcpu::run) will inject.
+    fn pending_event(&self) -> Option<Event>;
+    /// Replaces it.
+    fn inject(&mut self, event: Option<Event>);
+
+    /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt (`interrupt`) or
+    /// [`Exit::NmiWindow`] for an NMI (`nmi`). Cheap when nothing changes.
+    fn request_window(&mut self, interrupt: bool, nmi: bool);
+
+    /// Flushes the guest's TLB entries before the next entry, after its second-level table lost
+    /// rights.
+    fn flush_tlb(&mut self);
+}
