@@ -7,6 +7,9 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod pic;
+pub mod apicmsg;
+pub mod lapic;
 pub mod state;
 #[cfg(test)]
 mod testing;
