@@ -8,6 +8,7 @@
 extern crate std;
 
 pub mod pic;
+pub mod pit;
 pub mod apicmsg;
 pub mod lapic;
 pub mod state;
