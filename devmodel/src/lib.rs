@@ -12,6 +12,8 @@ pub mod pit;
 pub mod apicmsg;
 pub mod lapic;
 pub mod state;
+pub mod uart;
+pub mod vga;
 #[cfg(test)]
 mod testing;
 
