@@ -1,0 +1,427 @@
+//! The guest's own page walk, over its RAM: what an instruction that must be emulated sees.
+//!
+//! No paging, 32-bit (PSE, PSE-36), PAE, 4-level and 5-level; NX, WP, SMEP, SMAP and reserved bits
+//! with the error code of SDM 3A "Page-Fault Exceptions". Left out: protection keys and shadow
+//! stacks (CPUID hides both). A table outside RAM reads as all-ones, as on the bus.
+
+use crate::access::Access;
+use crate::addr::{GuestPhys, GuestVirt};
+use crate::control::{cr0, cr4, efer, rflags};
+use crate::event::Fault;
+use crate::ram::GuestRam;
+use crate::vcpu::{SysReg, Vcpu};
+
+/// Page-fault error code bits (SDM 3A "Page-Fault Exceptions").
+#[allow(missing_docs, reason = "the names are the manual's own")]
+pub mod error_code {
+    pub const P: u32 = 1;
+    pub const W: u32 = 2;
+    pub const U: u32 = 4;
+    pub const RSVD: u32 = 8;
+    pub const I: u32 = 16;
+}
+
+const P: u64 = 1;
+const W: u64 = 1 << 1;
+const U: u64 = 1 << 2;
+const A: u64 = 1 << 5;
+const D: u64 = 1 << 6;
+const PS: u64 = 1 << 7;
+const NX: u64 = 1 << 63;
+/// Bits 12 to 51: a table's or page's address.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// How often a walk starts anew because another vCPU changed an entry under it.
+const RETRIES: u32 = 8;
+
+/// Where a linear address leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// Guest-physical address of the very byte.
+    pub gpa: GuestPhys,
+    /// Size of the page that maps it in bytes: 4 KiB, 2, 4 MiB or 1 GiB. 4 KiB without paging.
+    pub page_size: u64,
+}
+
+impl Translation {
+    /// Bytes from the address to the end of its page.
+    #[must_use]
+    #[inline]
+    pub const fn bytes_left(&self) -> u64 {
+        self.page_size - (self.gpa.0 & (self.page_size - 1))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Off,
+    Bits32,
+    Pae,
+    Levels4,
+    Levels5,
+}
+
+/// The registers that rule a guest's page walk, digested once.
+#[derive(Clone, Copy, Debug)]
+pub struct Paging {
+    mode: Mode,
+    cr3: u64,
+    /// Bits that fault in every entry: beyond the physical address width, and NX while it is off.
+    reserved: u64,
+    /// Bits of a 4 MiB page's entry that fault.
+    reserved_4m: u64,
+    pse: bool,
+    wp: bool,
+    smep: bool,
+    /// SMAP is on and RFLAGS.AC does not lift it.
+    smap: bool,
+    /// Fetches set the I bit of the error code.
+    fetch_bit: bool,
+}
+
+/// What a finished walk found, before rights are judged.
+struct Leaf {
+    gpa: u64,
+    page_size: u64,
+    /// AND of all entries: W, U and A count.
+    all: u64,
+    /// OR of all entries: NX counts.
+    any: u64,
+    /// The last entry and where it is.
+    entry: u64,
+    at: u64,
+}
+
+impl Paging {
+    /// Digests the registers. `physical_bits` is the guest's CPUID 8000_0008h EAX\[7:0\], 32 to 52.
+    /// RFLAGS.AC lifts SMAP: pass 0 for the implicit accesses of descriptor tables and the TSS.
+    #[must_use]
+    #[inline]
+    pub const fn new(
+        cr0: u64,
+        cr3: u64,
+        cr4: u64,
+        efer: u64,
+        rflags: u64,
+        physical_bits: u8,
+    ) -> Paging {
+        let mode = if cr0 & cr0::PG == 0 {
+            Mode::Off
+        } else if efer & efer::LMA != 0 {
+            if cr4 & cr4::LA57 != 0 { Mode::Levels5 } else { Mode::Levels4 }
+        } else if cr4 & cr4::PAE != 0 {
+            Mode::Pae
+        } else {
+            Mode::Bits32
+        };
+        let bits = match physical_bits {
+            32..=51 => physical_bits,
+            _ => 52,
+        };
+        let beyond = !((1 << bits) - 1) & ADDRESS;
+        let nxe = efer & efer::NXE != 0;
+        let no_nx = if nxe { 0 } else { NX };
+        let reserved = match mode {
+            Mode::Off | Mode::Bits32 => 0,
+            Mode::Pae => beyond | no_nx | 0x7ff0_0000_0000_0000,
+            Mode::Levels4 | Mode::Levels5 => beyond | no_nx,
+        };
+        // PSE-36: bits 13 to 20 hold address bits 32 to 39 (SDM 3A "32-Bit Paging").
+        let reserved_4m = 1 << 21 | (beyond >> 19 & 0x1f_e000);
+        let smep = cr4 & cr4::SMEP != 0;
+        Paging {
+            mode,
+            cr3,
+            reserved,
+            reserved_4m,
+            pse: cr4 & cr4::PSE != 0,
+            wp: cr0 & cr0::WP != 0,
+            smep,
+            smap: cr4 & cr4::SMAP != 0 && rflags & rflags::AC == 0,
+            fetch_bit: smep || (nxe && cr4 & cr4::PAE != 0),
+        }
+    }
+
+    /// The rules that a vCPU's registers set now.
+    #[must_use]
+    #[inline]
+    pub fn of(vcpu: &impl Vcpu, physical_bits: u8) -> Paging {
+        Paging::new(
+            vcpu.reg(SysReg::Cr0),
+            vcpu.reg(SysReg::Cr3),
+            vcpu.reg(SysReg::Cr4),
+            vcpu.reg(SysReg::Efer),
+            vcpu.rflags(),
+            physical_bits,
+        )
+    }
+
+    /// Translates without a trace in the guest's tables: for looking, not for executing.
+    ///
+    /// # Errors
+    /// The fault that the access would raise; #GP(0) for a non-canonical address.
+    #[inline]
+    pub fn peek(
+        &self,
+        ram: &GuestRam,
+        at: GuestVirt,
+        access: Access,
+    ) -> Result<Translation, Fault> {
+        if self.mode == Mode::Off {
+            return Ok(Translation { gpa: GuestPhys(at.0 & 0xffff_ffff), page_size: 4096 });
+        }
+        let leaf = self.walk::<false>(ram, at.0, access)?;
+        self.judge(&leaf, at.0, access)?;
+        Ok(Translation { gpa: GuestPhys(leaf.gpa), page_size: leaf.page_size })
+    }
+
+    /// Translates as the CPU does when it executes the access: sets accessed bits, and the dirty bit
+    /// for writes.
+    ///
+    /// # Errors
+    /// The fault to raise; #GP(0) for a non-canonical address (stack accesses make it #SS).
+    #[inline]
+    pub fn translate(
+        &self,
+        ram: &GuestRam,
+        at: GuestVirt,
+        access: Access,
+    ) -> Result<Translation, Fault> {
+        if self.mode == Mode::Off {
+            return Ok(Translation { gpa: GuestPhys(at.0 & 0xffff_ffff), page_size: 4096 });
+        }
+        let leaf = self.walk::<false>(ram, at.0, access)?;
+        self.judge(&leaf, at.0, access)?;
+        let wanted = if access.contains(Access::WRITE) { A | D } else { A };
+        if leaf.all & A == 0 || leaf.entry & wanted != wanted {
+            return self.walk_and_mark(ram, at, access, wanted);
+        }
+        Ok(Translation { gpa: GuestPhys(leaf.gpa), page_size: leaf.page_size })
+    }
+
+    /// Copies up to 15 instruction bytes at `at` and returns how many lie in accessible RAM. User mode
+    /// by [`Access::USER`] in `mode`.
+    ///
+    /// # Errors
+    /// The fault of the first byte. A fault on the second page only shortens the result.
+    pub fn fetch(
+        &self,
+        ram: &GuestRam,
+        at: GuestVirt,
+        mode: Access,
+        bytes: &mut [u8; 15],
+    ) -> Result<usize, Fault> {
+        let access = Access::EXEC | (mode & Access::USER);
+        let first = self.translate(ram, at, access)?;
+        let here = (4096 - first.gpa.page_offset()).min(15) as usize;
+        if ram.read(first.gpa, &mut bytes[..here]).is_err() {
+            return Ok(0);
+        }
+        if here == 15 {
+            return Ok(15);
+        }
+        let next = GuestVirt(at.page().0.wrapping_add(4096));
+        match self.translate(ram, next, access) {
+            Ok(second) if ram.read(second.gpa, &mut bytes[here..]).is_ok() => Ok(15),
+            _ => Ok(here),
+        }
+    }
+
+    #[cold]
+    fn walk_and_mark(
+        &self,
+        ram: &GuestRam,
+        at: GuestVirt,
+        access: Access,
+        wanted: u64,
+    ) -> Result<Translation, Fault> {
+        let width = if self.mode == Mode::Bits32 { 4 } else { 8 };
+        for _ in 0..RETRIES {
+            let leaf = self.walk::<true>(ram, at.0, access)?;
+            self.judge(&leaf, at.0, access)?;
+            let found = Translation { gpa: GuestPhys(leaf.gpa), page_size: leaf.page_size };
+            if mark(ram, leaf.at, width, leaf.entry, wanted) {
+                return Ok(found);
+            }
+        }
+        // Another vCPU keeps changing the entry: as if the access had come first.
+        self.peek(ram, at, access)
+    }
+
+    /// Finds the leaf. With `MARK`, sets accessed bits of the upper tables on the way.
+    #[inline(always)]
+    fn walk<const MARK: bool>(
+        &self,
+        ram: &GuestRam,
+        at: u64,
+        access: Access,
+    ) -> Result<Leaf, Fault> {
+        match self.mode {
+            Mode::Levels4 => {
+                if (at as i64) << 16 >> 16 != at as i64 {
+                    return Err(Fault::GP0);
+                }
+                self.walk_wide::<MARK, 4>(ram, self.cr3 & ADDRESS, at, at, access)
+            }
+            _ => self.walk_other::<MARK>(ram, at, access),
+        }
+    }
+
+    fn walk_other<const MARK: bool>(
+        &self,
+        ram: &GuestRam,
+        at: u64,
+        access: Access,
+    ) -> Result<Leaf, Fault> {
+        match self.mode {
+            Mode::Levels5 => {
+                if (at as i64) << 7 >> 7 != at as i64 {
+                    return Err(Fault::GP0);
+                }
+                self.walk_wide::<MARK, 5>(ram, self.cr3 & ADDRESS, at, at, access)
+            }
+            Mode::Pae => {
+                let linear = at & 0xffff_ffff;
+                let slot = (self.cr3 & 0xffff_ffe0) | (linear >> 30) << 3;
+                let entry = ram.read_u64(GuestPhys(slot)).unwrap_or(u64::MAX);
+                if entry & P == 0 {
+                    return Err(self.fault(at, access, 0));
+                }
+                // SDM 3A "PAE Paging": bits 1, 2, 5 to 8 and 63 of a PDPTE are reserved.
+                if entry & (self.reserved | NX | 0x1e6) != 0 {
+                    return Err(self.fault(at, access, error_code::P | error_code::RSVD));
+                }
+                self.walk_wide::<MARK, 2>(ram, entry & ADDRESS, linear, at, access)
+            }
+            _ => self.walk_32::<MARK>(ram, at & 0xffff_ffff, access),
+        }
+    }
+
+    /// Walks `LEVELS` levels of 8-byte entries.
+    #[inline(always)]
+    fn walk_wide<const MARK: bool, const LEVELS: u32>(
+        &self,
+        ram: &GuestRam,
+        root: u64,
+        linear: u64,
+        reported: u64,
+        access: Access,
+    ) -> Result<Leaf, Fault> {
+        let (mut table, mut all, mut any) = (root, u64::MAX, 0);
+        let mut level = LEVELS;
+        loop {
+            let shift = 3 + 9 * level;
+            let at = table | (linear >> shift & 0x1ff) << 3;
+            let entry = ram.read_u64(GuestPhys(at)).unwrap_or(u64::MAX);
+            if entry & P == 0 {
+                return Err(self.fault(reported, access, 0));
+            }
+            let large = level > 1 && entry & PS != 0;
+            let mut reserved = self.reserved;
+            if large {
+                // The top levels have no pages of their own; a large page's low address bits are 0.
+                reserved |= if level > 3 { PS } else { ((1 << shift) - 1) & !0x1fff };
+            }
+            if entry & reserved != 0 {
+                return Err(self.fault(reported, access, error_code::P | error_code::RSVD));
+            }
+            all &= entry;
+            any |= entry;
+            if level == 1 || large {
+                let page_size = 1 << shift;
+                let gpa = (entry & ADDRESS & !(page_size - 1)) | (linear & (page_size - 1));
+                return Ok(Leaf { gpa, page_size, all, any, entry, at });
+            }
+            if MARK {
+                // A lost race leaves the bit to whoever won it.
+                mark(ram, at, 8, entry, A);
+            }
+            table = entry & ADDRESS;
+            level -= 1;
+        }
+    }
+
+    /// Walks 32-bit paging (SDM 3A "32-Bit Paging").
+    fn walk_32<const MARK: bool>(
+        &self,
+        ram: &GuestRam,
+        linear: u64,
+        access: Access,
+    ) -> Result<Leaf, Fault> {
+        let read = |at| ram.read_u32(GuestPhys(at)).map_or(u64::from(u32::MAX), u64::from);
+        let at = (self.cr3 & 0xffff_f000) | (linear >> 22) << 2;
+        let directory = read(at);
+        if directory & P == 0 {
+            return Err(self.fault(linear, access, 0));
+        }
+        if directory & PS != 0 && self.pse {
+            if directory & self.reserved_4m != 0 {
+                return Err(self.fault(linear, access, error_code::P | error_code::RSVD));
+            }
+            let base = (directory & 0xffc0_0000) | (directory & 0x1f_e000) << 19;
+            let gpa = base | (linear & 0x3f_ffff);
+            return Ok(Leaf {
+                gpa,
+                page_size: 4 << 20,
+                all: directory,
+                any: 0,
+                entry: directory,
+                at,
+            });
+        }
+        if MARK {
+            // A lost race leaves the bit to whoever won it.
+            mark(ram, at, 4, directory, A);
+        }
+        let at = (directory & 0xffff_f000) | (linear >> 12 & 0x3ff) << 2;
+        let entry = read(at);
+        if entry & P == 0 {
+            return Err(self.fault(linear, access, 0));
+        }
+        let gpa = (entry & 0xffff_f000) | (linear & 0xfff);
+        Ok(Leaf { gpa, page_size: 4096, all: directory & entry, any: 0, entry, at })
+    }
+
+    /// Whether the rights on the way allow the access (SDM 3A "Determination of Access Rights").
+    #[inline(always)]
+    fn judge(&self, leaf: &Leaf, at: u64, access: Access) -> Result<(), Fault> {
+        let user_page = leaf.all & U != 0;
+        let user = access.contains(Access::USER);
+        let mut bad = user && !user_page;
+        if access.contains(Access::WRITE) {
+            bad |= leaf.all & W == 0 && (user || self.wp);
+        }
+        if access.contains(Access::EXEC) {
+            // The NX bit is reserved while EFER.NXE is off, so it is never seen set then.
+            bad |= leaf.any & NX != 0 || (self.smep && user_page && !user);
+        } else {
+            bad |= self.smap && user_page && !user;
+        }
+        if bad { Err(self.fault(at, access, error_code::P)) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn fault(&self, at: u64, access: Access, mut code: u32) -> Fault {
+        if access.contains(Access::WRITE) {
+            code |= error_code::W;
+        }
+        if access.contains(Access::USER) {
+            code |= error_code::U;
+        }
+        if access.contains(Access::EXEC) && self.fetch_bit {
+            code |= error_code::I;
+        }
+        let long = matches!(self.mode, Mode::Levels4 | Mode::Levels5);
+        Fault::page(if long { at } else { at & 0xffff_ffff }, code)
+    }
+}
+
+/// Sets `bits` in the entry at `at` if it still is `entry`; false if it is not. An entry outside RAM
+/// counts as set.
+#[inline]
+fn mark(ram: &GuestRam, at: u64, width: u8, entry: u64, bits: u64) -> bool {
+    entry & bits == bits
+        || ram.compare_exchange(GuestPhys(at), width, entry, entry | bits).unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests;
