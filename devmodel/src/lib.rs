@@ -10,6 +10,8 @@ extern crate std;
 pub mod pic;
 pub mod pit;
 pub mod apicmsg;
+pub mod hpet;
+pub mod ioapic;
 pub mod lapic;
 pub mod state;
 pub mod uart;
