@@ -1,0 +1,183 @@
+//! What the hypervisor gets at boot: one archive with the guests' configurations and their media,
+//! and the disks of the machine that guests write to. docs/guests.md describes the archive.
+
+use crate::config::{self, Value};
+use crate::cpio::Archive;
+use crate::plan::{Guest, Plan};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Media up to this size travel in the archive; larger disks become disks of the machine.
+const LARGEST_MODULE: u64 = 192 << 20;
+
+/// A disk of the machine under the hypervisor; a guest's configuration says `phy:NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostDisk {
+    /// Serial number (virtio) or model (ATA), by which the hypervisor finds it.
+    pub name: String,
+    /// The image file here.
+    pub path: PathBuf,
+}
+
+/// Archive and disks.
+pub struct BootSet {
+    /// The archive's bytes.
+    pub archive: Vec<u8>,
+    /// The machine's disks.
+    pub disks: Vec<HostDisk>,
+}
+
+struct Maker {
+    modules: Vec<(String, PathBuf)>,
+    disks: Vec<HostDisk>,
+    snapshot: bool,
+}
+
+/// Writes the configurations and collects the media of all guests.
+pub fn make(plan: &Plan) -> Result<BootSet> {
+    let mut maker = Maker { modules: Vec::new(), disks: Vec::new(), snapshot: plan.snapshot };
+    let mut configs = Vec::new();
+    for guest in &plan.guests {
+        configs.push((format!("guests/{}.cfg", guest.name), maker.guest(guest)?));
+    }
+    let mut archive = Archive::new();
+    for (name, text) in &configs {
+        archive.aligned_file(name, text.as_bytes());
+    }
+    for (name, path) in &maker.modules {
+        let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        archive.aligned_file(name, &data);
+    }
+    Ok(BootSet { archive: archive.finish(), disks: maker.disks })
+}
+
+impl Maker {
+    fn guest(&mut self, guest: &Guest) -> Result<String> {
+        let media = &guest.media;
+        let mut settings = vec![
+            ("name", Value::Text(guest.name.clone())),
+            ("memory", Value::Number(guest.memory_mib)),
+            ("vcpus", Value::Number(guest.vcpus.into())),
+        ];
+        let mut disks = Vec::new();
+        for (path, device) in media.disks.iter().zip(["hda", "hdb", "hdd"]) {
+            disks.push(format!("{},{device},w", self.disk(path)?));
+        }
+        if let Some(path) = &media.iso {
+            disks.push(format!("module:{},hdc:cdrom,r", self.module(path)));
+        }
+        if let Some(path) = &media.floppy {
+            disks.push(format!("module:{},fda,w", self.module(path)));
+        }
+        settings.push(("disk", Value::List(disks)));
+        for (key, path) in
+            [("kernel", &media.kernel), ("ramdisk", &media.initrd), ("firmware", &media.firmware)]
+        {
+            if let Some(path) = path {
+                settings.push((key, Value::Text(format!("module:{}", self.module(path)))));
+            }
+        }
+        if !media.append.is_empty() {
+            settings.push(("extra", Value::Text(media.append.clone())));
+        }
+        // A real firmware brings no video BIOS along: its package has one beside it.
+        if let Some(path) = &media.firmware {
+            let rom = path.with_file_name("vgabios-stdvga.bin");
+            if rom.exists() {
+                self.module(&rom);
+            }
+        }
+        let others = guest.settings.iter().map(|(key, value)| (key.as_str(), value.clone()));
+        settings.extend(others);
+        Ok(config::write(&settings))
+    }
+
+    /// The name of a file in the archive: two guests may share one, as each writes to its own copy.
+    fn module(&mut self, path: &Path) -> String {
+        if let Some((name, _)) = self.modules.iter().find(|(_, known)| known == path) {
+            return name.clone();
+        }
+        let base = path.file_name().unwrap_or_default().to_string_lossy().replace([',', ' '], "_");
+        let taken = |name: &str| self.modules.iter().any(|(known, _)| known == name);
+        let mut name = base.clone();
+        let mut count = 1;
+        while taken(&name) {
+            count += 1;
+            name = format!("{count}-{base}");
+        }
+        self.modules.push((name.clone(), path.to_owned()));
+        name
+    }
+
+    /// A disk whose writes are kept, or that is large, is a disk of the machine.
+    fn disk(&mut self, path: &Path) -> Result<String> {
+        let size = fs::metadata(path)?.len();
+        if self.snapshot && size <= LARGEST_MODULE {
+            return Ok(format!("module:{}", self.module(path)));
+        }
+        if let Some(known) = self.disks.iter().find(|disk| disk.path == path) {
+            return Ok(format!("phy:{}", known.name));
+        }
+        // 20 characters are what a virtio disk's serial number has room for.
+        let name = format!("xenolith-disk{}", self.disks.len());
+        self.disks.push(HostDisk { name: name.clone(), path: path.to_owned() });
+        Ok(format!("phy:{name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpio;
+    use crate::guests::Media;
+    use crate::plan::{Accel, Display, Emulator, Host, Vendor};
+
+    fn plan(guests: Vec<Guest>, snapshot: bool) -> Plan {
+        let host = Host {
+            vendor: Vendor::Auto,
+            emulator: Emulator::Auto,
+            accel: Accel::Auto,
+            cpus: 1,
+            display: Display::None,
+            icount: false,
+            cpu_model: None,
+        };
+        Plan {
+            guests,
+            host,
+            snapshot,
+            bare: false,
+            hv_append: String::new(),
+            steps: Vec::new(),
+            timeout: None,
+            stall: None,
+            interactive: false,
+        }
+    }
+
+    #[test]
+    fn configurations_come_first_and_name_media_in_the_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let (iso, disk) = (dir.path().join("a, b.iso"), dir.path().join("d.img"));
+        fs::write(&iso, [1; 3000]).unwrap();
+        fs::write(&disk, [2; 1024]).unwrap();
+        let media = Media { iso: Some(iso), disks: vec![disk], ..Media::default() };
+        let guests = vec![Guest::new("a", 64, 1, media.clone()), Guest::new("b", 64, 1, media)];
+        let set = make(&plan(guests.clone(), true)).unwrap();
+        let files = cpio::list(&set.archive);
+        let names: Vec<&str> = files
+            .iter()
+            .map(|(name, _, _)| name.as_str())
+            .filter(|name| *name != cpio::PADDING)
+            .collect();
+        assert_eq!(names, ["guests/a.cfg", "guests/b.cfg", "d.img", "a__b.iso"]);
+        let first = files.iter().find(|(name, _, _)| name == "guests/a.cfg").unwrap();
+        let text = std::str::from_utf8(&set.archive[first.2.clone()]).unwrap();
+        assert!(text.contains("\"module:d.img,hda,w\", \"module:a__b.iso,hdc:cdrom,r\""), "{text}");
+
+        let set = make(&plan(guests, false)).unwrap();
+        assert_eq!(set.disks.len(), 1);
+        assert_eq!(set.disks[0].name, "xenolith-disk0");
+    }
+}

@@ -1,0 +1,120 @@
+//! The machine under the hypervisor: an emulator's process and the streams to it.
+
+pub mod probe;
+pub mod qemu;
+pub mod qmp;
+
+use anyhow::{Context, Result, bail};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// A stream to the machine, split into its two directions.
+pub struct Stream {
+    /// What the machine sends.
+    pub reader: Box<dyn Read + Send>,
+    /// What it gets.
+    pub writer: Box<dyn Write + Send>,
+}
+
+/// A running emulator. Dropping it ends the process.
+pub struct Machine {
+    child: Child,
+    /// The first serial port.
+    pub console: Option<Stream>,
+    /// The second serial port: control lines.
+    pub control: Option<Stream>,
+    /// QEMU's own control socket.
+    pub qmp: Option<qmp::Qmp>,
+    /// The emulator's words, shown when it fails.
+    pub log: PathBuf,
+    /// Lives as long as the process: its sockets are there.
+    pub dir: tempfile::TempDir,
+    /// Keeps a pseudo-terminal open for emulators that want one.
+    pub terminal: Option<std::os::fd::OwnedFd>,
+}
+
+impl Machine {
+    /// Whether the emulator has ended, and how.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Gives it a moment to end by itself, then ends it.
+    pub fn end(&mut self, patience: Duration) {
+        let limit = Instant::now() + patience;
+        while self.ended().is_none() && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.ended().is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    /// The last lines the emulator itself wrote.
+    pub fn last_words(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
+}
+
+/// A socket that the emulator connects to, so that no byte is lost before we listen.
+pub enum Listener {
+    /// For QEMU.
+    Unix(UnixListener),
+    /// For Bochs.
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    /// Waits for the emulator to connect; fails when it ends first.
+    pub fn accept(&self, child: &mut Child, what: &str) -> Result<Stream> {
+        match self {
+            Listener::Unix(listener) => listener.set_nonblocking(true)?,
+            Listener::Tcp(listener) => listener.set_nonblocking(true)?,
+        }
+        let limit = Instant::now() + Duration::from_secs(30);
+        loop {
+            let accepted = match self {
+                Listener::Unix(listener) => listener.accept().map(|(stream, _)| {
+                    stream.set_nonblocking(false)?;
+                    let reader = stream.try_clone()?;
+                    Ok::<_, std::io::Error>(Stream {
+                        reader: Box::new(reader),
+                        writer: Box::new(stream),
+                    })
+                }),
+                Listener::Tcp(listener) => listener.accept().map(|(stream, _)| {
+                    stream.set_nonblocking(false)?;
+                    stream.set_nodelay(true)?;
+                    let reader = stream.try_clone()?;
+                    Ok(Stream { reader: Box::new(reader), writer: Box::new(stream) })
+                }),
+            };
+            match accepted {
+                Ok(stream) => return stream.with_context(|| format!("the {what} does not work")),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).with_context(|| format!("no {what}")),
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("the emulator ended at once ({status})");
+            }
+            if Instant::now() > limit {
+                bail!("the emulator did not open its {what} within 30 s");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! QEMU as the machine: the hypervisor by its PVH entry with the guests' archive as its module, or
+//! a guest alone.
+
+use super::qmp::Qmp;
+use super::{Listener, Machine, Stream};
+use crate::bootset::BootSet;
+use crate::plan::{Accel, Display, Guest, Plan};
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Memory of the hypervisor itself, its heap and its guests' tables and copies, in MiB.
+const OWN_MEMORY_MIB: u64 = 192;
+
+/// Starts the hypervisor with its guests.
+pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Result<Machine> {
+    let dir = tempfile::tempdir()?;
+    let archive = dir.path().join("guests.cpio");
+    fs::write(&archive, &set.archive)?;
+    let guests: u64 = plan.guests.iter().map(|guest| guest.memory_mib).sum();
+    // Copies of modules' written pages come out of the same memory.
+    let memory = OWN_MEMORY_MIB + guests + 2 * (set.archive.len() as u64).div_ceil(1 << 20);
+    let mut qemu = base(plan, accel, memory.next_multiple_of(2));
+    qemu.arg("-nodefaults").arg("-kernel").arg(image).arg("-initrd").arg(&archive);
+    qemu.args(["-append", &hypervisor_line(plan)]);
+    qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-no-reboot"]);
+    for (index, disk) in set.disks.iter().enumerate() {
+        let snapshot = if plan.snapshot { "on" } else { "off" };
+        let path = comma(&disk.path);
+        qemu.arg("-drive").arg(format!(
+            "if=none,id=disk{index},format=raw,cache=writeback,snapshot={snapshot},file={path}"
+        ));
+        qemu.arg("-device").arg(format!(
+            "virtio-blk-pci,drive=disk{index},serial={},disable-legacy=on",
+            disk.name
+        ));
+    }
+    start(qemu, dir, true, false)
+}
+
+/// The hypervisor's command line.
+pub fn hypervisor_line(plan: &Plan) -> String {
+    let mut line = String::from("console=com1 control=com2");
+    if !plan.hv_append.is_empty() {
+        line.push(' ');
+        line.push_str(&plan.hv_append);
+    }
+    line
+}
+
+/// Starts a guest alone.
+pub fn bare(plan: &Plan, accel: Accel, guest: &Guest) -> Result<Machine> {
+    let mut qemu = base(plan, accel, guest.memory_mib);
+    qemu.args(["-nodefaults", "-smp", &guest.vcpus.to_string()]);
+    let media = &guest.media;
+    for (index, path) in media.disks.iter().enumerate() {
+        let snapshot = if plan.snapshot { "on" } else { "off" };
+        let path = comma(path);
+        qemu.arg("-drive").arg(format!(
+            "if=ide,index={index},media=disk,format=raw,snapshot={snapshot},file={path}"
+        ));
+    }
+    if let Some(path) = &media.iso {
+        qemu.arg("-drive").arg(format!("if=ide,index=2,media=cdrom,file={}", comma(path)));
+        if media.disks.is_empty() {
+            qemu.args(["-boot", "d"]);
+        } else {
+            qemu.args(["-boot", "order=dc"]);
+        }
+    }
+    if let Some(path) = &media.floppy {
+        let path = comma(path);
+        qemu.arg("-drive").arg(format!("if=floppy,format=raw,snapshot=on,file={path}"));
+    }
+    if let Some(path) = &media.kernel {
+        qemu.arg("-kernel").arg(path).args(["-append", &media.append]);
+    }
+    if let Some(path) = &media.initrd {
+        qemu.arg("-initrd").arg(path);
+    }
+    if let Some(path) = &media.firmware {
+        qemu.arg("-bios").arg(path);
+    }
+    start(qemu, tempfile::tempdir()?, false, true)
+}
+
+fn base(plan: &Plan, accel: Accel, memory_mib: u64) -> Command {
+    // QEMU ends with us even when we are killed.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
+    let host = &plan.host;
+    let cpu = match (&host.cpu_model, accel) {
+        (Some(model), _) => model.as_str(),
+        (None, Accel::Kvm) => "host",
+        (None, _) => "EPYC",
+    };
+    qemu.args(["-machine", "pc", "-cpu", cpu]);
+    qemu.args(["-accel", if accel == Accel::Kvm { "kvm" } else { "tcg" }]);
+    qemu.arg("-m").arg(memory_mib.to_string());
+    if !plan.bare {
+        qemu.args(["-smp", &host.cpus.to_string()]);
+    }
+    if host.icount {
+        qemu.args(["-icount", "shift=0,sleep=on"]);
+    }
+    match host.display {
+        Display::None if plan.bare => qemu.args(["-display", "none", "-vga", "std"]),
+        Display::None => qemu.args(["-display", "none", "-vga", "none"]),
+        Display::Gtk => qemu.args(["-display", "gtk", "-vga", "std"]),
+        Display::Vnc => qemu.args(["-display", "vnc=127.0.0.1:0", "-vga", "std"]),
+        Display::Curses => qemu.args(["-display", "curses", "-vga", "std"]),
+    };
+    qemu
+}
+
+/// Starts QEMU with sockets that we listen on already.
+fn start(mut qemu: Command, dir: tempfile::TempDir, control: bool, qmp: bool) -> Result<Machine> {
+    let log = dir.path().join("qemu.log");
+    let socket = |name: &str| -> Result<(Listener, PathBuf)> {
+        let path = dir.path().join(name);
+        Ok((Listener::Unix(UnixListener::bind(&path)?), path))
+    };
+    let serial = |qemu: &mut Command, name: &str, path: &Path| {
+        qemu.arg("-chardev").arg(format!("socket,id={name},path={}", path.display()));
+        qemu.args(["-serial", &format!("chardev:{name}")]);
+    };
+    let (console, path) = socket("com1")?;
+    serial(&mut qemu, "com1", &path);
+    let control = match control {
+        true => {
+            let (listener, path) = socket("com2")?;
+            serial(&mut qemu, "com2", &path);
+            Some(listener)
+        }
+        false => None,
+    };
+    let monitor = match qmp {
+        true => {
+            let (listener, path) = socket("qmp")?;
+            qemu.arg("-qmp").arg(format!("unix:{}", path.display()));
+            Some(listener)
+        }
+        false => None,
+    };
+    let words = File::create(&log)?;
+    let curses = qemu.get_args().any(|arg| arg == "curses");
+    if !curses {
+        qemu.stdin(Stdio::null()).stdout(words.try_clone()?);
+    }
+    qemu.stderr(words);
+    let mut child = qemu.spawn().context("cannot start QEMU (`cargo xtask setup` installs it)")?;
+    let connected = connect(&mut child, &console, control.as_ref(), monitor.as_ref());
+    let (console, control, qmp) = match connected {
+        Ok(streams) => streams,
+        Err(error) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            let words = fs::read_to_string(&log).unwrap_or_default();
+            return Err(error.context(format!("QEMU says:\n{}", words.trim())));
+        }
+    };
+    Ok(Machine { child, console: Some(console), control, qmp, log, dir, terminal: None })
+}
+
+fn connect(
+    child: &mut Child,
+    console: &Listener,
+    control: Option<&Listener>,
+    monitor: Option<&Listener>,
+) -> Result<(Stream, Option<Stream>, Option<Qmp>)> {
+    let console = console.accept(child, "first serial port")?;
+    let control = control.map(|it| it.accept(child, "second serial port")).transpose()?;
+    let qmp = match monitor {
+        Some(listener) => Some(Qmp::open(listener.accept(child, "monitor")?)?),
+        None => None,
+    };
+    Ok((console, control, qmp))
+}
+
+/// QEMU's option parser takes `,,` for a comma in a file name.
+fn comma(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}

@@ -1,0 +1,113 @@
+//! Every recipe: its name, what it makes, and how.
+
+use super::packages::{Arch, Packages};
+use super::{Media, iso, linux, media_dir, selfcheck};
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+
+/// The recipes' names and what they make, for people.
+pub const RECIPES: &[(&str, &str)] = &[
+    ("linux:FLAVOUR[:APPEND]", "GRUB ISO with Debian's kernel (cloud-amd64, amd64, 686, 686-pae)"),
+    ("kernel:FLAVOUR[:APPEND]", "the same kernel and initramfs without boot loader"),
+    ("selfcheck:FLAVOUR[:APPEND]", "GRUB ISO and a disk; the guest checks its machine"),
+    ("memtest:64|32", "Debian's memtest86+ ISO"),
+    ("grub-rescue:cd|floppy|disk", "GRUB's rescue images"),
+    ("ipxe", "iPXE's ISO"),
+    ("isolinux", "ISOLINUX ISO with a graphical menu that starts the cloud kernel"),
+    ("installer", "Debian's network installer: kernel and initrd, text mode"),
+    ("seabios:RECIPE", "another recipe with SeaBIOS as the firmware"),
+];
+
+/// Makes the media that a recipe names.
+pub fn prepare(packages: &Packages, recipe: &str) -> Result<Media> {
+    let (head, rest) = recipe.split_once(':').unwrap_or((recipe, ""));
+    let (first, append) = rest.split_once(':').unwrap_or((rest, ""));
+    let mut media = Media::default();
+    match head {
+        "linux" => {
+            media.iso = Some(linux::grub_iso(packages, linux::flavour(first)?, append)?);
+        }
+        "kernel" => {
+            let kernel = linux::kernel(packages, linux::flavour(first)?)?;
+            media.kernel = Some(kernel.image);
+            media.initrd = Some(kernel.initramfs);
+            media.append = format!("{} {append}", linux::CONSOLES).trim_end().to_owned();
+        }
+        "selfcheck" => {
+            let append = format!("xenolith=selfcheck {append}");
+            let iso = linux::grub_iso(packages, linux::flavour(first)?, append.trim_end())?;
+            media.disks.push(selfcheck::disk(&iso)?);
+            media.iso = Some(iso);
+        }
+        "memtest" => {
+            let name = match rest {
+                "64" => "memtest86+x64.iso",
+                "32" => "memtest86+ia32.iso",
+                _ => bail!("memtest is `memtest:64` or `memtest:32`, not `{recipe}`"),
+            };
+            let files = packages.unpacked("memtest86+", Arch::Amd64)?;
+            media.iso = Some(files.join("usr/lib/memtest86+").join(name));
+        }
+        "grub-rescue" => {
+            let files =
+                packages.unpacked("grub-rescue-pc", Arch::Amd64)?.join("usr/lib/grub-rescue");
+            match rest {
+                "cd" => media.iso = Some(files.join("grub-rescue-cdrom.iso")),
+                "floppy" => media.floppy = Some(files.join("grub-rescue-floppy.img")),
+                // The ISO is a hybrid: written to a disk or USB stick it boots from its MBR.
+                "disk" => media.disks.push(files.join("grub-rescue-cdrom.iso")),
+                _ => bail!("grub-rescue comes as cd, floppy or disk, not `{rest}`"),
+            }
+        }
+        "ipxe" => {
+            let files = packages.unpacked("ipxe", Arch::Amd64)?;
+            media.iso = Some(files.join("usr/lib/ipxe/ipxe.iso"));
+        }
+        "isolinux" => media.iso = Some(graphical_menu(packages)?),
+        "installer" => {
+            let files = packages.unpacked("debian-installer-12-netboot-amd64", Arch::Amd64)?;
+            let dir =
+                files.join("usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64");
+            media.kernel = Some(dir.join("linux"));
+            media.initrd = Some(dir.join("initrd.gz"));
+            media.append = "vga=normal fb=false".to_owned();
+        }
+        "seabios" => {
+            media = prepare(packages, rest)?;
+            media.firmware = Some(super::seabios(packages)?);
+        }
+        _ => {
+            let names: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
+            bail!("there is no recipe `{recipe}`; there are:\n    {}", names.join("\n    "));
+        }
+    }
+    Ok(media)
+}
+
+/// An ISOLINUX ISO whose graphical menu (`vesamenu.c32`) offers the cloud kernel.
+fn graphical_menu(packages: &Packages) -> Result<PathBuf> {
+    let kernel = linux::kernel(packages, linux::flavour("cloud-amd64")?)?;
+    let loader = packages.unpacked("isolinux", Arch::Amd64)?.join("usr/lib/ISOLINUX/isolinux.bin");
+    let modules = packages.unpacked("syslinux-common", Arch::Amd64)?;
+    let modules = modules.join("usr/lib/syslinux/modules/bios");
+    let names = ["ldlinux.c32", "libcom32.c32", "libutil.c32", "vesamenu.c32"];
+    let modules: Vec<(String, PathBuf)> =
+        names.iter().map(|name| (format!("isolinux/{name}"), modules.join(name))).collect();
+    let mut files = vec![
+        ("isolinux/isolinux.bin", loader.as_path()),
+        ("boot/vmlinuz", kernel.image.as_path()),
+        ("boot/initrd.gz", kernel.initramfs.as_path()),
+    ];
+    files.extend(modules.iter().map(|(name, path)| (name.as_str(), path.as_path())));
+    let config = format!(
+        "serial 0 115200\nui vesamenu.c32\nprompt 0\ntimeout 100\nmenu title Xenolith\n\
+         menu resolution 800 600\n\
+         label linux\n  menu label Debian cloud kernel\n  linux /boot/vmlinuz\n  \
+         initrd /boot/initrd.gz\n  append {}\n\
+         label local\n  menu label Next boot device\n  localboot 0\n",
+        linux::CONSOLES
+    );
+    let place = media_dir()?.join("isolinux.iso");
+    iso::isolinux(&place, &files, &config)?;
+    Ok(place)
+}

@@ -1,0 +1,316 @@
+//! `cargo xtask run`: from options to a plan, from a plan to a running machine and its outcome.
+
+use crate::cli::RunArgs;
+use crate::config::Value;
+use crate::emulator::{Machine, probe, qemu};
+use crate::exec::say;
+use crate::guests::packages::Packages;
+use crate::guests::{self, Media};
+use crate::plan::{Accel, Emulator, Guest, Host, Plan, Step};
+use crate::session::{Outcome, Session, Verdict};
+use crate::setup::{self, Need};
+use crate::{bootset, build, control, media, paths};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ArgMatches;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// A mistake of the person's: exit status 2.
+#[derive(Debug)]
+pub struct Usage(pub anyhow::Error);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn usage(error: anyhow::Error) -> anyhow::Error {
+    anyhow!(Usage(error))
+}
+
+/// Carries out the command; gives the exit status.
+pub fn command(args: &RunArgs, matches: &ArgMatches) -> Result<u8> {
+    if args.recipe.as_deref() == Some("list") {
+        for (name, what) in guests::RECIPES {
+            println!("{name:<28} {what}");
+        }
+        return Ok(0);
+    }
+    let steps = steps(args, matches).map_err(usage)?;
+    check_numbers(args).map_err(usage)?;
+    let given = given_guests(args).map_err(usage)?;
+    let packages = Packages::open(args.offline)?;
+    let guests = match given {
+        Some(guests) => guests,
+        None => vec![recipe_guest(args, &packages)?],
+    };
+    let guests = with_firmware(args, guests, &packages)?;
+    for guest in &guests {
+        guest.check().map_err(usage)?;
+    }
+    let sizes: Vec<(String, u64, u32)> =
+        guests.iter().map(|guest| (guest.name.clone(), guest.memory_mib, guest.vcpus)).collect();
+    media::check_sizes(&sizes, media::host_memory_mib()).map_err(usage)?;
+    let scripted = !steps.is_empty() || args.json;
+    let plan = Plan {
+        host: host(args),
+        guests,
+        snapshot: args.snapshot,
+        bare: args.bare,
+        hv_append: args.hv_append.clone(),
+        steps,
+        timeout: args.timeout.map(Duration::from_secs_f64),
+        stall: None,
+        interactive: !scripted,
+    };
+    let shot = args.screenshot.clone().map(absolute);
+    let mut outcome = execute(&plan, args.offline, shot)?;
+    write_files(args, &plan, &mut outcome)?;
+    report(args, &plan, &outcome);
+    Ok(outcome.verdict.code())
+}
+
+/// Boots what a plan says and follows it to the end.
+pub fn execute(plan: &Plan, offline: bool, screenshot: Option<PathBuf>) -> Result<Outcome> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
+    }
+    let machine = launch(plan, offline)?;
+    if plan.interactive {
+        say("Ctrl-A h shows the hypervisor's keys; Ctrl-] pressed three times ends everything");
+    }
+    let mut session = Session::new(plan, machine, stopped);
+    session.screenshot = screenshot;
+    Ok(session.run())
+}
+
+fn launch(plan: &Plan, offline: bool) -> Result<Machine> {
+    if plan.host.emulator != Emulator::Bochs {
+        let mut needs = vec![Need::Qemu];
+        if plan.host.display == crate::plan::Display::Gtk {
+            needs.push(Need::QemuWindow);
+        }
+        setup::ensure(&needs, offline)?;
+    }
+    let choice = probe::choose(&plan.host).map_err(usage)?;
+    let how = match choice.accel {
+        Accel::Kvm => "KVM",
+        _ => "no KVM, so it takes a while",
+    };
+    if plan.bare {
+        let guest = plan.guests.first().context("no guest")?;
+        say(format!("booting guest {} without hypervisor", guest.name));
+        return qemu::bare(plan, choice.accel, guest);
+    }
+    let image = build::hypervisor(offline)?;
+    let set = bootset::make(plan)?;
+    let names: Vec<&str> = plan.guests.iter().map(|guest| guest.name.as_str()).collect();
+    say(format!(
+        "booting the hypervisor in {} ({}, {how}) with {}",
+        match choice.emulator {
+            Emulator::Bochs => "Bochs",
+            _ => "QEMU",
+        },
+        choice.vendor.name(),
+        names.join(", ")
+    ));
+    qemu::hypervisor(plan, choice.accel, &image, &set)
+}
+
+fn host(args: &RunArgs) -> Host {
+    Host {
+        vendor: args.vendor,
+        emulator: args.emulator,
+        accel: args.accel,
+        cpus: args.host_cpus.unwrap_or(1),
+        display: args.display,
+        icount: args.icount,
+        cpu_model: args.cpu_model.clone(),
+    }
+}
+
+fn check_numbers(args: &RunArgs) -> Result<()> {
+    if args.guest.is_empty() {
+        media::check_sizes(&[("guest".into(), args.memory, args.vcpus)], media::host_memory_mib())?;
+    }
+    if let Some(cpus) = args.host_cpus {
+        if !(1..=64).contains(&cpus) {
+            bail!("--host-cpus {cpus}: allowed is 1 to 64");
+        }
+    }
+    if let Some(timeout) = args.timeout {
+        if !(timeout > 0.0 && timeout < 1e6) {
+            bail!("--timeout {timeout}: give a number of seconds above 0");
+        }
+    }
+    if args.bare && args.guest.len() > 1 {
+        bail!("--bare runs one guest");
+    }
+    Ok(())
+}
+
+/// Guests that the command line gives: by files, or by media.
+fn given_guests(args: &RunArgs) -> Result<Option<Vec<Guest>>> {
+    let media = Media {
+        iso: args.iso.clone().map(absolute),
+        disks: args.disk.iter().cloned().map(absolute).collect(),
+        floppy: args.floppy.clone().map(absolute),
+        kernel: args.kernel.clone().map(absolute),
+        initrd: args.initrd.clone().map(absolute),
+        append: args.append.clone().unwrap_or_default(),
+        firmware: None,
+    };
+    let has_media = media != Media::default();
+    if args.disk.len() > 3 {
+        bail!("at most three disks: the fourth place on the IDE cables is the CD drive's");
+    }
+    if !args.guest.is_empty() {
+        if has_media || args.recipe.is_some() {
+            bail!("--guest files name their own media: leave out --iso, --disk and the like");
+        }
+        let mut guests: Vec<Guest> = Vec::new();
+        for file in &args.guest {
+            let guest = Guest::from_file(file)?;
+            if guests.iter().any(|other| other.name == guest.name) {
+                bail!("two guests are called {}: give each its own name", guest.name);
+            }
+            guests.push(guest);
+        }
+        return Ok(Some(guests));
+    }
+    if has_media && args.recipe.is_some() {
+        bail!("--recipe makes its own media: leave out --iso, --disk and the like");
+    }
+    Ok(has_media.then(|| vec![Guest::new("guest", args.memory, args.vcpus, media)]))
+}
+
+/// What boots when nothing is given: Debian's kernel on a GRUB ISO.
+fn recipe_guest(args: &RunArgs, packages: &Packages) -> Result<Guest> {
+    setup::ensure(&[Need::Packages, Need::Images], args.offline)?;
+    let recipe = args.recipe.as_deref().unwrap_or("linux:cloud-amd64");
+    let media = guests::prepare(packages, recipe)?;
+    let name = recipe.split(':').next().unwrap_or("guest");
+    Ok(Guest::new(name, args.memory, args.vcpus, media))
+}
+
+fn with_firmware(args: &RunArgs, guests: Vec<Guest>, packages: &Packages) -> Result<Vec<Guest>> {
+    let mut done = Vec::new();
+    for mut guest in guests {
+        let named =
+            guest.media.firmware.as_deref().is_some_and(|path| path == Path::new("seabios"));
+        if named || args.firmware == "seabios" {
+            guest.media.firmware = Some(guests::seabios(packages)?);
+        } else if args.firmware != "xenolith" {
+            guest.media.firmware = Some(absolute(PathBuf::from(&args.firmware)));
+        }
+        if args.until.is_empty() && !args.json {
+            // A person at the terminal sees a crashed guest's last words either way.
+            guest.settings.retain(|(key, _)| key != "serial");
+            guest.settings.push(("serial".into(), Value::Text("pty".into())));
+        }
+        done.push(guest);
+    }
+    Ok(done)
+}
+
+/// The steps in the order in which they stand on the command line.
+fn steps(args: &RunArgs, matches: &ArgMatches) -> Result<Vec<Step>> {
+    let mut found: Vec<(usize, Step)> = Vec::new();
+    let text = |text: &String| control::unescape(text);
+    let mut add = |id: &str, steps: Vec<Step>| {
+        let places: Vec<usize> = matches.indices_of(id).map(Iterator::collect).unwrap_or_default();
+        found.extend(places.into_iter().zip(steps));
+    };
+    add("until", args.until.iter().map(|it| Step::Until(text(it))).collect());
+    add("type_text", args.type_text.iter().map(|it| Step::Type(text(it))).collect());
+    add("send", args.send.iter().map(|it| Step::Send(text(it))).collect());
+    add("monitor", args.monitor.iter().map(|it| Step::Monitor(it.clone())).collect());
+    let keys: Result<Vec<Step>> =
+        args.keys.iter().map(|it| control::chords(it).map(Step::Keys)).collect();
+    add("keys", keys?);
+    let mut waits = Vec::new();
+    for &seconds in &args.wait {
+        if !(0.0..1e6).contains(&seconds) {
+            bail!("--wait {seconds}: give a number of seconds");
+        }
+        waits.push(Step::Wait(Duration::from_secs_f64(seconds)));
+    }
+    add("wait", waits);
+    if args.until.iter().any(String::is_empty) {
+        bail!("--until needs a text");
+    }
+    found.sort_by_key(|(place, _)| *place);
+    Ok(found.into_iter().map(|(_, step)| step).collect())
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn write_files(args: &RunArgs, plan: &Plan, outcome: &mut Outcome) -> Result<()> {
+    let name = plan.guests.first().map(|guest| guest.name.clone()).unwrap_or_default();
+    let Some(guest) = outcome.guests.get(&name) else { return Ok(()) };
+    if let Some(place) = &args.serial_log {
+        // A hypervisor without control channel has only the console.
+        let bytes = if guest.serial.is_empty() { &outcome.console } else { &guest.serial };
+        fs::write(place, bytes).with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    if let Some(place) = &args.screen_text {
+        let text = guest.screen.rows().join("\n") + "\n";
+        fs::write(place, text).with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    if let Some(place) = &args.screenshot {
+        if !place.exists() {
+            say(format!("there is no picture: {} was not written", paths::show(place)));
+        }
+    }
+    Ok(())
+}
+
+fn report(args: &RunArgs, plan: &Plan, outcome: &Outcome) {
+    let (word, why) = outcome.verdict.words();
+    if args.json {
+        println!("{}", json(plan, outcome));
+    }
+    if plan.interactive {
+        eprintln!();
+    }
+    say(format!("{word}: {why} ({:.1} s)", outcome.seconds));
+    if let Verdict::HostFailed(_) = outcome.verdict {
+        for line in outcome.log.iter().rev().take(20).rev() {
+            eprintln!("    {line}");
+        }
+    }
+}
+
+/// The outcome for scripts.
+pub fn json(plan: &Plan, outcome: &Outcome) -> serde_json::Value {
+    let (word, why) = outcome.verdict.words();
+    let guests: Vec<serde_json::Value> = plan
+        .guests
+        .iter()
+        .map(|guest| {
+            let log = outcome.guests.get(&guest.name);
+            serde_json::json!({
+                "name": guest.name,
+                "verdict": log.and_then(|log| log.verdict.as_ref()).map(|it| format!("{it:?}")),
+                "reboots": log.map_or(0, |log| log.reboots),
+                "exits": log.map(|log| &log.exits),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "verdict": word,
+        "why": why,
+        "status": outcome.verdict.code(),
+        "seconds": outcome.seconds,
+        "guests": guests,
+    })
+}

@@ -1,0 +1,626 @@
+//! A run in progress: carries out the steps, watches the guests' serial ports and screens, and
+//! comes to a verdict.
+
+use crate::control::{self, Command, ExitCount, GuestVerdict, Report};
+use crate::emulator::{Machine, Stream};
+use crate::plan::{Plan, Step};
+use crate::screen::{Picture, TextScreen};
+use crate::terminal::{self, Raw};
+use anyhow::Result;
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// How a run ended; `code` gives the exit status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The last `--until` was seen, or all guests powered off as they should.
+    Passed(String),
+    /// A guest crashed.
+    Crashed(String),
+    /// Time ran out.
+    TimedOut(String),
+    /// The hypervisor or the emulator failed.
+    HostFailed(String),
+    /// The guests ended before what was waited for came.
+    EndedEarly(String),
+    /// The person ended it.
+    Interrupted,
+}
+
+impl Verdict {
+    /// The exit status.
+    pub fn code(&self) -> u8 {
+        match self {
+            Verdict::Passed(_) => 0,
+            Verdict::Crashed(_) => 3,
+            Verdict::TimedOut(_) => 4,
+            Verdict::HostFailed(_) => 5,
+            Verdict::EndedEarly(_) => 6,
+            Verdict::Interrupted => 130,
+        }
+    }
+
+    /// One word for tables and JSON, and the words for people.
+    pub fn words(&self) -> (&'static str, &str) {
+        match self {
+            Verdict::Passed(why) => ("passed", why),
+            Verdict::Crashed(why) => ("crashed", why),
+            Verdict::TimedOut(why) => ("timeout", why),
+            Verdict::HostFailed(why) => ("host-failed", why),
+            Verdict::EndedEarly(why) => ("ended-early", why),
+            Verdict::Interrupted => ("interrupted", "interrupted"),
+        }
+    }
+}
+
+/// What is known about one guest.
+#[derive(Default, Debug)]
+pub struct GuestLog {
+    /// All bytes of its serial port.
+    pub serial: Vec<u8>,
+    /// Its text screen.
+    pub screen: TextScreen,
+    /// Its picture.
+    pub picture: Option<Picture>,
+    /// Its exits.
+    pub exits: Vec<ExitCount>,
+    /// Its state: (section, line).
+    pub dump: Vec<(String, String)>,
+    /// How it ended.
+    pub verdict: Option<GuestVerdict>,
+    /// Times it has restarted.
+    pub reboots: u32,
+}
+
+/// A measured operation.
+#[derive(Clone, Debug, serde::Serialize, PartialEq, Eq)]
+pub struct Measured {
+    /// `svm` or `vmx`.
+    pub vendor: String,
+    /// Which operation.
+    pub op: String,
+    /// Instructions in root mode.
+    pub root: u64,
+    /// Instructions in all.
+    pub total: u64,
+}
+
+/// All that a run has found.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// The machine's console.
+    pub console: Vec<u8>,
+    /// By guest.
+    pub guests: BTreeMap<String, GuestLog>,
+    /// What `bench` measured.
+    pub bench: Vec<Measured>,
+    /// The hypervisor's log.
+    pub log: Vec<String>,
+}
+
+enum Event {
+    Console(Vec<u8>),
+    Control(String),
+    Key(Vec<u8>),
+    ConsoleClosed,
+}
+
+/// A running machine with all that was heard from it.
+pub struct Session<'a> {
+    plan: &'a Plan,
+    machine: Machine,
+    console: Option<Box<dyn Write + Send>>,
+    control: Option<Box<dyn Write + Send>>,
+    events: Receiver<Event>,
+    raw: Option<Raw>,
+    steps: VecDeque<Step>,
+    /// A text counts only when it came after the step before.
+    searched_from: BTreeMap<String, usize>,
+    last_until: Option<String>,
+    wait_until: Option<Instant>,
+    started: Instant,
+    last_news: Instant,
+    last_poll: Instant,
+    ready_since: Option<Instant>,
+    escapes: u32,
+    stopped: Arc<AtomicBool>,
+    outcome: Outcome,
+    panicking: bool,
+    /// Where a picture without hypervisor is written.
+    pub screenshot: Option<PathBuf>,
+}
+
+/// The console's entry in `searched_from`; no guest can have this name.
+const CONSOLE: &str = "/console";
+
+impl<'a> Session<'a> {
+    /// Starts listening to a machine.
+    pub fn new(plan: &'a Plan, mut machine: Machine, stopped: Arc<AtomicBool>) -> Self {
+        let (sender, events) = channel();
+        let console = machine.console.take().map(|stream| read_bytes(stream, sender.clone()));
+        let control = machine.control.take().map(|stream| read_lines(stream, sender.clone()));
+        let raw = plan.interactive.then(Raw::enter).flatten();
+        if plan.interactive {
+            terminal::read_keys(sender, Event::Key);
+        }
+        let now = Instant::now();
+        let guests = plan.guests.iter().map(|guest| (guest.name.clone(), GuestLog::default()));
+        let outcome = Outcome {
+            verdict: Verdict::Interrupted,
+            seconds: 0.0,
+            console: Vec::new(),
+            guests: guests.collect(),
+            bench: Vec::new(),
+            log: Vec::new(),
+        };
+        Self {
+            plan,
+            machine,
+            console,
+            control,
+            events,
+            raw,
+            steps: plan.steps.iter().cloned().collect(),
+            searched_from: BTreeMap::new(),
+            last_until: None,
+            wait_until: None,
+            started: now,
+            last_news: now,
+            last_poll: now,
+            ready_since: None,
+            escapes: 0,
+            stopped,
+            outcome,
+            panicking: false,
+            screenshot: None,
+        }
+    }
+
+    /// Runs to the verdict.
+    pub fn run(mut self) -> Outcome {
+        let verdict = loop {
+            if let Some(verdict) = self.turn() {
+                break verdict;
+            }
+        };
+        self.collect(&verdict);
+        self.machine.end(Duration::from_millis(200));
+        drop(self.raw.take());
+        self.outcome.seconds = self.started.elapsed().as_secs_f64();
+        self.outcome.verdict = verdict;
+        self.outcome
+    }
+
+    fn turn(&mut self) -> Option<Verdict> {
+        match self.events.recv_timeout(Duration::from_millis(20)) {
+            Ok(event) => {
+                if let Some(verdict) = self.take(event) {
+                    return Some(verdict);
+                }
+                // Take what has gathered meanwhile before looking for texts.
+                for _ in 0..64 {
+                    let Ok(event) = self.events.try_recv() else { break };
+                    if let Some(verdict) = self.take(event) {
+                        return Some(verdict);
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(20)),
+        }
+        if self.stopped.load(Ordering::Relaxed) {
+            return Some(Verdict::Interrupted);
+        }
+        self.poll_screens();
+        if let Some(verdict) = self.step() {
+            return Some(verdict);
+        }
+        self.ended().or_else(|| self.out_of_time())
+    }
+
+    fn take(&mut self, event: Event) -> Option<Verdict> {
+        match event {
+            Event::Console(bytes) => {
+                self.news();
+                self.ready_since.get_or_insert_with(Instant::now);
+                if self.plan.interactive {
+                    let mut out = std::io::stdout().lock();
+                    let _ = out.write_all(&bytes).and_then(|()| out.flush());
+                }
+                self.outcome.console.extend_from_slice(&bytes);
+                if self.plan.bare {
+                    self.first_guest().serial.extend_from_slice(&bytes);
+                }
+            }
+            Event::Control(line) => {
+                if let Some(report) = control::parse(line.trim_end_matches('\r')) {
+                    return self.report(report);
+                }
+            }
+            Event::Key(keys) => {
+                if terminal::wants_out(&mut self.escapes, &keys) {
+                    return Some(Verdict::Interrupted);
+                }
+                if let Some(console) = &mut self.console {
+                    let _ = console.write_all(&keys).and_then(|()| console.flush());
+                }
+            }
+            Event::ConsoleClosed => self.console = None,
+        }
+        None
+    }
+
+    fn report(&mut self, report: Report) -> Option<Verdict> {
+        match report {
+            Report::Hello { .. } => self.ready_since = Some(Instant::now()),
+            Report::Log(line) => {
+                self.news();
+                self.outcome.log.push(line);
+            }
+            Report::Guest { name, state } => {
+                self.news();
+                if state == "rebooted" {
+                    self.guest(&name).reboots += 1;
+                }
+            }
+            Report::Serial { name, bytes } => {
+                self.news();
+                self.guest(&name).serial.extend_from_slice(&bytes);
+            }
+            Report::Screen { name, row, text } => self.guest(&name).screen.row(row, text),
+            Report::ScreenEnd { name, .. } => {
+                if self.guest(&name).screen.end() {
+                    self.news();
+                }
+            }
+            Report::Exits(count) => {
+                let exits = &mut self.guest(&count.guest.clone()).exits;
+                exits.retain(|old| old.kind != count.kind);
+                exits.push(count);
+            }
+            Report::Dump { name, section, text } => {
+                self.guest(&name).dump.push((section, text));
+            }
+            Report::Framebuffer { name, width, height } => {
+                self.guest(&name).picture = Picture::new(width, height);
+            }
+            Report::Pixels { name, row, runs } => {
+                if let Some(picture) = &mut self.guest(&name).picture {
+                    picture.row(row, &runs);
+                }
+            }
+            Report::Verdict { name, verdict } => {
+                self.news();
+                self.guest(&name).verdict = Some(verdict);
+            }
+            Report::Bench { vendor, op, root, total } => {
+                self.news();
+                self.outcome.bench.push(Measured { vendor, op, root, total });
+            }
+            Report::BenchEnd => {
+                return Some(Verdict::Passed("all operations were measured".into()));
+            }
+            Report::Panic(text) => {
+                self.panicking = true;
+                self.outcome.log.push(format!("panic: {text}"));
+            }
+            Report::Refused(text) => self.outcome.log.push(format!("refused: {text}")),
+            Report::ExitsEnd { .. }
+            | Report::DumpEnd { .. }
+            | Report::FramebufferEnd { .. }
+            | Report::Out(_)
+            | Report::Done(_)
+            | Report::Bye
+            | Report::Other(_) => {}
+        }
+        None
+    }
+
+    fn guest(&mut self, name: &str) -> &mut GuestLog {
+        self.outcome.guests.entry(name.to_owned()).or_default()
+    }
+
+    fn first_name(&self) -> String {
+        self.plan.guests.first().map(|guest| guest.name.clone()).unwrap_or_default()
+    }
+
+    fn first_guest(&mut self) -> &mut GuestLog {
+        let name = self.first_name();
+        self.guest(&name)
+    }
+
+    fn news(&mut self) {
+        self.last_news = Instant::now();
+    }
+
+    /// Asks for the screens about once a second while a text is waited for.
+    fn poll_screens(&mut self) {
+        let waiting = matches!(self.steps.front(), Some(Step::Until(_)));
+        if !waiting || self.last_poll.elapsed() < Duration::from_millis(700) {
+            return;
+        }
+        self.last_poll = Instant::now();
+        self.ask_for_screens();
+    }
+
+    fn ask_for_screens(&mut self) {
+        if let Some(qmp) = &mut self.machine.qmp {
+            if let Ok(rows) = qmp.screen(self.machine.dir.path()) {
+                if self.first_guest().screen.replace(rows) {
+                    self.news();
+                }
+            }
+            return;
+        }
+        let names: Vec<String> = self.outcome.guests.keys().cloned().collect();
+        for name in names {
+            self.command(&Command::Screen { name: &name });
+        }
+    }
+
+    fn command(&mut self, command: &Command<'_>) {
+        if let Some(control) = &mut self.control {
+            let _ = control.write_all(command.line().as_bytes()).and_then(|()| control.flush());
+        }
+    }
+
+    /// Carries out the next step; a verdict when the last one was an `until` that was seen.
+    fn step(&mut self) -> Option<Verdict> {
+        if self.wait_until.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        self.wait_until = None;
+        let step = self.steps.front()?.clone();
+        // Before anything was heard there is nobody to type to.
+        self.ready_since?;
+        match step {
+            Step::Until(text) => {
+                let place = self.find(&text)?;
+                self.steps.pop_front();
+                self.last_until = Some(text.clone());
+                self.news();
+                if self.steps.is_empty() {
+                    return Some(Verdict::Passed(format!("{text:?} was seen on {place}")));
+                }
+                // What was printed before does not count for the next text.
+                self.mark();
+                self.wait_until = Some(Instant::now() + Duration::from_millis(300));
+            }
+            other => {
+                self.steps.pop_front();
+                if let Err(error) = self.act(&other) {
+                    return Some(Verdict::HostFailed(format!("{error:#}")));
+                }
+            }
+        }
+        None
+    }
+
+    fn act(&mut self, step: &Step) -> Result<()> {
+        let name = self.first_name();
+        match step {
+            Step::Type(text) => match &mut self.machine.qmp {
+                Some(qmp) => qmp.type_text(text)?,
+                None => self.command(&Command::Type { name: &name, text }),
+            },
+            Step::Keys(chords) => match &mut self.machine.qmp {
+                Some(qmp) => {
+                    for chord in chords {
+                        qmp.chord(&control::keys_of(chord).unwrap_or_default())?;
+                    }
+                }
+                None => self.command(&Command::Keys { name: &name, chords }),
+            },
+            Step::Send(text) => {
+                if self.plan.bare || self.control.is_none() {
+                    if let Some(console) = &mut self.console {
+                        console.write_all(text.as_bytes())?;
+                        console.flush()?;
+                    }
+                } else {
+                    self.command(&Command::Serial { name: &name, bytes: text.as_bytes() });
+                }
+            }
+            Step::Monitor(text) => self.command(&Command::Monitor(text)),
+            Step::Wait(time) => self.wait_until = Some(Instant::now() + *time),
+            Step::Until(_) => {}
+        }
+        Ok(())
+    }
+
+    fn find(&self, text: &str) -> Option<String> {
+        let needle = text.as_bytes();
+        let from = |name: &str| self.searched_from.get(name).copied().unwrap_or(0);
+        let seen =
+            |bytes: &[u8], name: &str| contains(&bytes[from(name).min(bytes.len())..], needle);
+        for (name, guest) in &self.outcome.guests {
+            if seen(&guest.serial, name) {
+                return Some(format!("{name}'s serial port"));
+            }
+            if guest.screen.contains(text) {
+                return Some(format!("{name}'s screen"));
+            }
+        }
+        seen(&self.outcome.console, CONSOLE).then(|| "the console".to_owned())
+    }
+
+    /// Texts count from here on. Keeps a few bytes that may be the beginning of the next text.
+    fn mark(&mut self) {
+        let marks: Vec<(String, usize)> = self
+            .outcome
+            .guests
+            .iter()
+            .map(|(name, guest)| (name.clone(), guest.serial.len()))
+            .chain([(CONSOLE.to_owned(), self.outcome.console.len())])
+            .collect();
+        self.searched_from.extend(marks);
+    }
+
+    /// Whether all guests, the hypervisor or the emulator have ended.
+    fn ended(&mut self) -> Option<Verdict> {
+        let crash = self.outcome.guests.iter().find_map(|(name, guest)| match &guest.verdict {
+            Some(GuestVerdict::Crash(why)) => Some(format!("guest {name}: {why}")),
+            _ => None,
+        });
+        if let Some(why) = crash {
+            return Some(Verdict::Crashed(why));
+        }
+        let all = self.outcome.guests.values().all(|guest| guest.verdict.is_some());
+        if all && !self.outcome.guests.is_empty() {
+            return Some(self.all_guests_ended());
+        }
+        let status = self.machine.ended()?;
+        // What came last is still on its way through our own threads.
+        while let Ok(event) = self.events.recv_timeout(Duration::from_millis(150)) {
+            if let Some(verdict) = self.take(event) {
+                return Some(verdict);
+            }
+        }
+        if let Some(verdict) = self.step() {
+            return Some(verdict);
+        }
+        if self.panicking {
+            return Some(Verdict::HostFailed("the hypervisor panicked".into()));
+        }
+        let all = self.outcome.guests.values().all(|guest| guest.verdict.is_some());
+        if all && !self.outcome.guests.is_empty() {
+            return Some(self.all_guests_ended());
+        }
+        // The hypervisor leaves by isa-debug-exit with twice its code plus 1; code 0 is good.
+        match status.code() {
+            Some(0 | 1) => Some(self.all_guests_ended()),
+            _ => Some(Verdict::HostFailed(format!(
+                "the machine ended: {status}\n{}",
+                self.machine.last_words()
+            ))),
+        }
+    }
+
+    fn all_guests_ended(&self) -> Verdict {
+        let waiting = self.steps.iter().find_map(|step| match step {
+            Step::Until(text) => Some(text.clone()),
+            _ => None,
+        });
+        match waiting {
+            Some(text) => {
+                Verdict::EndedEarly(format!("the guest ended, and {text:?} was not seen"))
+            }
+            None => Verdict::Passed("the guest powered off".into()),
+        }
+    }
+
+    fn out_of_time(&self) -> Option<Verdict> {
+        let waiting = match self.steps.front() {
+            Some(Step::Until(text)) => format!("waiting for {text:?}"),
+            _ => "waiting for the guest to power off".to_owned(),
+        };
+        if self.plan.timeout.is_some_and(|limit| self.started.elapsed() > limit) {
+            let seconds = self.started.elapsed().as_secs();
+            return Some(Verdict::TimedOut(format!("{waiting} for {seconds} s")));
+        }
+        if self.plan.stall.is_some_and(|limit| self.last_news.elapsed() > limit) {
+            let seconds = self.last_news.elapsed().as_secs();
+            return Some(Verdict::TimedOut(format!("{waiting}: nothing new for {seconds} s")));
+        }
+        None
+    }
+
+    /// Gathers screens, exits and state before the machine goes.
+    fn collect(&mut self, verdict: &Verdict) {
+        if self.machine.ended().is_some() {
+            return;
+        }
+        self.ask_for_screens();
+        if let (Some(qmp), Some(place)) = (&mut self.machine.qmp, &self.screenshot) {
+            let _ = qmp.screenshot(place);
+        }
+        if self.control.is_some() {
+            let names: Vec<String> = self.outcome.guests.keys().cloned().collect();
+            for name in &names {
+                self.command(&Command::Exits { name });
+                if !matches!(verdict, Verdict::Passed(_)) {
+                    self.command(&Command::Dump { name });
+                }
+                if self.screenshot.is_some() {
+                    self.command(&Command::Screenshot { name });
+                }
+            }
+            self.command(&Command::Quit);
+            self.drain();
+        } else if let Some(qmp) = &mut self.machine.qmp {
+            let _ = qmp.ask("quit", serde_json::json!({}));
+        }
+        if let Some(place) = self.screenshot.clone() {
+            if let Some(picture) = &mut self.first_guest().picture {
+                let _ = picture.write(&place);
+            }
+        }
+    }
+
+    /// Reads answers until the hypervisor says good-bye, or goes quiet.
+    fn drain(&mut self) {
+        let limit = Instant::now() + Duration::from_secs(60);
+        let mut quiet = Instant::now();
+        while Instant::now() < limit && quiet.elapsed() < Duration::from_secs(3) {
+            match self.events.recv_timeout(Duration::from_millis(100)) {
+                Ok(Event::Control(line)) => {
+                    quiet = Instant::now();
+                    match control::parse(line.trim_end_matches('\r')) {
+                        Some(Report::Bye) => return,
+                        Some(report) => drop(self.report(report)),
+                        None => {}
+                    }
+                }
+                Ok(Event::Console(bytes)) => self.outcome.console.extend_from_slice(&bytes),
+                Ok(_) => {}
+                Err(_) if self.machine.ended().is_some() => return,
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    !needle.is_empty() && bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+fn read_bytes(mut stream: Stream, events: Sender<Event>) -> Box<dyn Write + Send> {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.reader.read(&mut buffer) {
+            if events.send(Event::Console(buffer[..count].to_vec())).is_err() {
+                return;
+            }
+        }
+        let _ = events.send(Event::ConsoleClosed);
+    });
+    stream.writer
+}
+
+fn read_lines(stream: Stream, events: Sender<Event>) -> Box<dyn Write + Send> {
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(stream.reader);
+        loop {
+            let mut line = Vec::new();
+            // A line without end must not eat memory.
+            match reader.by_ref().take(1 << 20).read_until(b'\n', &mut line) {
+                Ok(1..) => {}
+                _ => return,
+            }
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+            if events.send(Event::Control(line)).is_err() {
+                return;
+            }
+        }
+    });
+    stream.writer
+}
