@@ -9,6 +9,7 @@ extern crate std;
 
 pub mod pic;
 pub mod pit;
+pub mod rtc;
 pub mod apicmsg;
 pub mod hpet;
 pub mod ioapic;
