@@ -1,2 +1,45 @@
-//! The bare-metal core.
+//! The bare-metal core: boot, memory, CPUs, timers, drivers; and what runs guests on top of it.
+//! `main.rs` shows the order of things. What is pure is tested on the host with `cargo test -p hv`.
 #![cfg_attr(not(test), no_std)]
+
+// UNSAFETY: takes the addresses of the linker script's symbols.
+
+extern crate alloc;
+
+pub mod boot;
+pub mod config;
+pub mod cpu;
+pub mod drivers;
+#[cfg(target_os = "none")]
+pub mod launch;
+pub mod log;
+pub mod mem;
+#[cfg(target_os = "none")]
+pub mod panic;
+
+/// The image's parts, from the linker script; `None` in host tests.
+#[must_use]
+pub fn image() -> Option<mem::paging::Image> {
+    #[cfg(target_os = "none")]
+    {
+        unsafe extern "C" {
+            static __image_start: u8;
+            static __text_start: u8;
+            static __text_end: u8;
+            static __rodata_end: u8;
+            static __boot_stack_guard: u8;
+            static __image_end: u8;
+        }
+        let address = |symbol: *const u8| symbol.expose_provenance() as u64;
+        Some(mem::paging::Image {
+            start: address(&raw const __image_start),
+            text: address(&raw const __text_start),
+            text_end: address(&raw const __text_end),
+            rodata_end: address(&raw const __rodata_end),
+            guard: address(&raw const __boot_stack_guard),
+            end: address(&raw const __image_end),
+        })
+    }
+    #[cfg(not(target_os = "none"))]
+    None
+}

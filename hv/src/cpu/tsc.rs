@@ -1,0 +1,168 @@
+//! The time-stamp counter: its rate, found once at boot, and conversions.
+//! Sources in order: the hypervisor's leaf, CPUID 15h, then measuring against PM timer or PIT.
+
+// UNSAFETY: RDTSC and port I/O for the measurement.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::acpi::Platform;
+
+static HZ: AtomicU64 = AtomicU64::new(0);
+static START: AtomicU64 = AtomicU64::new(0);
+/// Nanoseconds per tick, as 32.32 fixed point.
+static NS_PER_TICK: AtomicU64 = AtomicU64::new(0);
+
+const PM_TIMER_HZ: u64 = 3_579_545;
+const PIT_HZ: u64 = 1_193_182;
+/// The measurement takes this fraction of a second.
+const MEASURE: u64 = 50;
+
+/// Where the rate came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A hypervisor below us said so (leaf 4000_0010h).
+    Hypervisor,
+    /// CPUID 15h.
+    Cpuid,
+    /// Measured against the ACPI PM timer.
+    PmTimer,
+    /// Measured against the PIT.
+    Pit,
+}
+
+/// The counter now.
+#[inline]
+#[must_use]
+pub fn now() -> u64 {
+    // SAFETY: CR4.TSD is 0.
+    unsafe { x86::time::rdtsc() }
+}
+
+/// Ticks per second; 0 before [`calibrate`].
+#[must_use]
+pub fn hz() -> u64 {
+    HZ.load(Ordering::Relaxed)
+}
+
+/// Nanoseconds since [`start`]; 0 while the rate is unknown.
+#[must_use]
+pub fn uptime_ns() -> u64 {
+    to_ns(now().saturating_sub(START.load(Ordering::Relaxed)))
+}
+
+/// Ticks to nanoseconds.
+#[inline]
+#[must_use]
+pub fn to_ns(ticks: u64) -> u64 {
+    (u128::from(ticks) * u128::from(NS_PER_TICK.load(Ordering::Relaxed)) >> 32) as u64
+}
+
+/// Nanoseconds to ticks, rounded up; saturates.
+#[must_use]
+pub fn from_ns(ns: u64) -> u64 {
+    let ticks = (u128::from(ns) * u128::from(hz())).div_ceil(1_000_000_000);
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+/// Notes the start of time. Called first thing.
+pub fn start() {
+    START.store(now(), Ordering::Relaxed);
+}
+
+/// Finds the rate.
+pub fn calibrate(platform: &Platform) -> Source {
+    let (hz, source) = from_hypervisor()
+        .or_else(from_cpuid)
+        .or_else(|| measure_pm_timer(platform.pm_timer?))
+        .unwrap_or_else(measure_pit);
+    // Below 1 MHz nothing works; a broken measurement must not divide by zero later.
+    let hz = hz.max(1_000_000);
+    HZ.store(hz, Ordering::Relaxed);
+    NS_PER_TICK.store(ns_per_tick(hz), Ordering::Relaxed);
+    source
+}
+
+fn ns_per_tick(hz: u64) -> u64 {
+    ((1_000_000_000u128 << 32) / u128::from(hz)) as u64
+}
+
+/// Waits `us` microseconds, busily.
+pub fn delay_us(us: u64) {
+    let end = now() + from_ns(us * 1000);
+    while now() < end {
+        core::hint::spin_loop();
+    }
+}
+
+fn from_hypervisor() -> Option<(u64, Source)> {
+    let cpuid = raw_cpuid::CpuId::new();
+    if !cpuid.get_feature_info()?.has_hypervisor() {
+        return None;
+    }
+    let highest = raw_cpuid::cpuid!(0x4000_0000).eax;
+    if !(0x4000_0010..0x4001_0000).contains(&highest) {
+        return None;
+    }
+    let khz = raw_cpuid::cpuid!(0x4000_0010).eax;
+    (khz > 1000).then_some((u64::from(khz) * 1000, Source::Hypervisor))
+}
+
+fn from_cpuid() -> Option<(u64, Source)> {
+    let info = raw_cpuid::CpuId::new().get_tsc_info()?;
+    Some((info.tsc_frequency()?, Source::Cpuid)).filter(|(hz, _)| *hz > 1_000_000)
+}
+
+fn measure_pm_timer(port: u16) -> Option<(u64, Source)> {
+    // 24 bits always count; 32 are optional.
+    // SAFETY: reading the PM timer has no side effect.
+    let read = || unsafe { x86::io::inl(port) } & 0xff_ffff;
+    let first = read();
+    // A dead timer must not hang the boot.
+    let begin = (0..100_000).map(|_| read()).find(|&t| t != first)?;
+    let start = now();
+    let wanted = (PM_TIMER_HZ / MEASURE) as u32;
+    loop {
+        let passed = read().wrapping_sub(begin) & 0xff_ffff;
+        if passed >= wanted {
+            let ticks = now() - start;
+            return Some((ticks * PM_TIMER_HZ / u64::from(passed), Source::PmTimer));
+        }
+    }
+}
+
+/// Counter 2 in mode 0, its output read back at port 61h. 8254 datasheet, "Mode 0".
+fn measure_pit() -> (u64, Source) {
+    let count = (PIT_HZ / MEASURE) as u16;
+    let [low, high] = count.to_le_bytes();
+    // SAFETY: the speaker's counter is ours; the gate is set and the speaker stays off.
+    let start = unsafe {
+        let gate = x86::io::inb(0x61) & !2 | 1;
+        x86::io::outb(0x61, gate & !1);
+        x86::io::outb(0x43, 0xb0);
+        x86::io::outb(0x42, low);
+        x86::io::outb(0x42, high);
+        x86::io::outb(0x61, gate);
+        now()
+    };
+    // SAFETY: reading port 61h has no side effect.
+    while unsafe { x86::io::inb(0x61) } & 0x20 == 0 {
+        core::hint::spin_loop();
+    }
+    ((now() - start) * PIT_HZ / u64::from(count), Source::Pit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_of_ticks_is_a_second() {
+        for hz in [1_000_000, 1_000_000_000, 2_394_560_000, 5_000_000_001] {
+            NS_PER_TICK.store(ns_per_tick(hz), Ordering::Relaxed);
+            HZ.store(hz, Ordering::Relaxed);
+            assert!(to_ns(hz).abs_diff(1_000_000_000) <= 2);
+            assert_eq!(from_ns(1_000_000_000), hz);
+        }
+        assert_eq!(from_ns(u64::MAX).checked_add(1), None);
+    }
+}

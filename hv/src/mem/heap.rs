@@ -1,0 +1,29 @@
+//! The global allocator: talc, fed with blocks of 2 MiB or more from the frame allocator.
+//! Never used on an exit or in an interrupt handler.
+
+// UNSAFETY: hands raw memory to the allocator.
+
+use core::alloc::Layout;
+
+use talc::{OomHandler, Span, Talc, Talck};
+
+use super::layout::LARGE;
+use super::{frames, phys_to_virt};
+use crate::cpu::lock::RawIrqLock;
+
+struct FromFrames;
+
+impl OomHandler for FromFrames {
+    fn handle_oom(talc: &mut Talc<Self>, layout: Layout) -> Result<(), ()> {
+        // Room for talc's own tags, and at least a large page to keep the calls rare.
+        let wanted = (layout.size() + layout.align() + 4096) as u64;
+        let bytes = wanted.next_multiple_of(LARGE);
+        let start = frames::alloc_contiguous(bytes, LARGE).ok_or(())?;
+        let span = Span::from_base_size(phys_to_virt(start), bytes as usize);
+        // SAFETY: the frames were just allocated and belong to the heap for ever.
+        unsafe { talc.claim(span) }.map(|_| ())
+    }
+}
+
+#[global_allocator]
+static HEAP: Talck<RawIrqLock, FromFrames> = Talc::new(FromFrames).lock();

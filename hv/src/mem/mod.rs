@@ -1,0 +1,56 @@
+//! Host memory: frames, page tables, heap, stacks, device mappings.
+//! The way round: `layout` (addresses), `frames` over `buddy`, `paging` (the host's own tables),
+//! `heap` (the global allocator).
+
+// UNSAFETY: raw access to physical memory through the direct map.
+
+pub mod buddy;
+pub mod frames;
+#[cfg(target_os = "none")]
+mod heap;
+pub mod layout;
+pub mod paging;
+
+/// A host-physical address in bytes.
+pub use arch::HostPhys as Phys;
+pub use paging::{Cache, map_mmio, map_phys};
+
+/// Where RAM at `address` is mapped. Only RAM is mapped there; for devices use [`map_mmio`].
+#[must_use]
+pub fn phys_to_virt(address: Phys) -> *mut u8 {
+    debug_assert!(address.0 < layout::DIRECT_MAP_SIZE);
+    core::ptr::with_exposed_provenance_mut((layout::DIRECT_MAP + address.0) as usize)
+}
+
+/// The physical address of an object in the direct map (heap, frames) or in the image.
+///
+/// # Panics
+/// If `pointer` is in neither: stacks and MMIO have no such simple address.
+#[must_use]
+pub fn virt_to_phys<T: ?Sized>(pointer: *const T) -> Phys {
+    let address = pointer.cast::<u8>().expose_provenance() as u64;
+    match address.checked_sub(layout::DIRECT_MAP) {
+        Some(offset) if offset < layout::DIRECT_MAP_SIZE => Phys(offset),
+        None if address < 1 << 32 => Phys(address),
+        _ => panic!("{address:#x} is not in the direct map"),
+    }
+}
+
+/// Fills `bytes` of RAM that the caller owns with zeros.
+pub fn zero(start: Phys, bytes: u64) {
+    // SAFETY: the caller owns the frames, and all RAM is mapped writable at this address.
+    unsafe { phys_to_virt(start).write_bytes(0, bytes as usize) }
+}
+
+/// Physical memory as the boot structures' readers want it.
+#[derive(Debug)]
+pub struct PhysReader;
+
+impl crate::boot::pvh::ReadPhys for PhysReader {
+    fn read(&self, from: u64, buffer: &mut [u8]) {
+        let source = phys_to_virt(Phys(from));
+        // SAFETY: the first 4 GiB are mapped from the first instruction; the loader's structures
+        // are below that, and the buffer is ours.
+        unsafe { core::ptr::copy_nonoverlapping(source, buffer.as_mut_ptr(), buffer.len()) }
+    }
+}
