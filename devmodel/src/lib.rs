@@ -7,8 +7,11 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod debugcon;
+pub mod dma;
 pub mod pic;
 pub mod pit;
+pub mod port92;
 pub mod rtc;
 pub mod apicmsg;
 pub mod hpet;
