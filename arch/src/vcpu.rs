@@ -130,9 +130,12 @@ pub trait Vcpu {
     /// Replaces it.
     fn inject(&mut self, event: Option<Event>);
 
-    /// Asks for [`Exit::InterruptWindow`] as soon as the guest can take an interrupt (`interrupt`) or
-    /// [`Exit::NmiWindow`] for an NMI (`nmi`). Cheap when nothing changes.
-    fn request_window(&mut self, interrupt: bool, nmi: bool);
+    /// Asks for exits as soon as the guest can take what waits: [`Exit::InterruptWindow`] for an interrupt
+    /// that no priority holds back (`interrupt`), [`Exit::NmiWindow`] for an NMI (`nmi`), and for an interrupt of
+    /// priority class `held_back` (1 to 15; 0 for none) that CR8 holds back, [`Exit::TprBelowThreshold`] or
+    /// [`Exit::InterruptWindow`] or an intercepted CR8 write once CR8 falls below the class. Replaces
+    /// what was asked before; cheap when nothing changes.
+    fn request_window(&mut self, interrupt: bool, nmi: bool, held_back: u8);
 
     /// Flushes the guest's TLB entries before the next entry, after its second-level table lost
     /// rights.

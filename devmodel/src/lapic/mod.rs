@@ -272,6 +272,14 @@ impl LocalApic {
         if top >> 4 > self.ppr >> 4 { Some(top) } else { None }
     }
 
+    /// The priority class of a vector that only the task priority holds back: it can be taken once CR8
+    /// falls below this.
+    #[must_use]
+    pub fn held_back_class(&self) -> Option<u8> {
+        let (top, serving) = (self.irr.top() >> 4, self.isr.top() >> 4);
+        (top > serving && top <= self.tpr >> 4).then_some(top)
+    }
+
     /// Moves the pending vector into service and returns it.
     #[inline]
     pub fn acknowledge(&mut self) -> Option<u8> {
