@@ -17,6 +17,7 @@ pub mod apicmsg;
 pub mod hpet;
 pub mod ioapic;
 pub mod lapic;
+pub mod pci;
 pub mod state;
 pub mod uart;
 pub mod vga;
