@@ -1,8 +1,8 @@
 //! What INT 10h and VBE know of the modes: register values, palettes, and the list of VBE modes.
 //!
-//! Plain facts, as in IBM's "PS/2 and PC BIOS Interface Technical Reference" (video parameter tables)
-//! and "Video Subsystems". The text modes are those of 400 lines with 16-line characters. Next:
-//! `fonts`, and INT 10h, which writes all of this to the card.
+//! Plain facts, as in IBM's "PS/2 and PC BIOS Interface Technical Reference" (video parameter
+//! tables) and "Video Subsystems". The text modes are those of 400 lines with 16-line characters.
+//! Next: `fonts`, and INT 10h, which writes all of this to the card.
 
 mod palette;
 mod vbe;

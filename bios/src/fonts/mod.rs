@@ -1,8 +1,8 @@
 //! The character generator's fonts: code page 437, one byte a row, bit 7 leftmost.
 //!
 //! Source: Unscii 8 and 16 (viznut, <http://viznut.fi/unscii>), which its author puts in the Public
-//! Domain. Nine glyphs that it lacks or draws alike (male, female, sun, arrows, house, reversed not,
-//! bullet, right angle) are drawn by us and likewise free. 8x14 is 8x16 without rows 0 and 14.
+//! Domain. Nine glyphs that it lacks or draws alike (male, female, sun, arrows, house, reversed
+//! not, bullet, right angle) are drawn by us and likewise free. 8x14 is 8x16 without rows 0 and 14.
 
 /// 8x8, for the 200-line graphics modes and 43- and 50-line text.
 pub static FONT_8X8: &[u8; 256 * 8] = include_bytes!("8x8.bin");

@@ -1,7 +1,7 @@
 //! The colours that a mode set puts into the DAC.
 //!
-//! Source: IBM "PS/2 Hardware Interface Technical Reference: Video Subsystems", and for mode 13h the
-//! colours as every VGA shows them.
+//! Source: IBM "PS/2 Hardware Interface Technical Reference: Video Subsystems", and for mode 13h
+//! the colours as every VGA shows them.
 
 /// Which colours the DAC gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub const fn ega_dac(index: u8) -> [u8; 3] {
     ]
 }
 
-/// The 16 colours of the CGA, with brown: bits 0 to 2 colour, bit 4 intensity; bits 3 and 5 nothing.
+/// The 16 colours of the CGA, with brown: bits 0 to 2 colour, bit 4 intensity; bits 3 and 5
+/// nothing.
 #[must_use]
 pub const fn cga_dac(index: u8) -> [u8; 3] {
     let bright = (index >> 4 & 1) * 0x15;

@@ -1,4 +1,5 @@
-//! The video DAC: 256 entries of 3 x 6 bits (3 x 8 when VBE says so), with its read and write states.
+//! The video DAC: 256 entries of 3 x 6 bits (3 x 8 when VBE says so), with its read and write
+//! states.
 //!
 //! Source: IBM "Video Subsystems", section "Video Digital-to-Analog Converter".
 

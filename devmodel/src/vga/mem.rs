@@ -1,5 +1,5 @@
-//! The memory window at A0000h to BFFFFh: which bytes it shows, and the path of data through latches,
-//! ALU and masks (IBM "Video Subsystems", section "Graphics Controller").
+//! The memory window at A0000h to BFFFFh: which bytes it shows, and the path of data through
+//! latches, ALU and masks (IBM "Video Subsystems", section "Graphics Controller").
 //!
 //! `Window` is derived from the registers when they change, so an access decides little.
 
@@ -109,14 +109,13 @@ impl Window {
 }
 
 impl Vga {
-    /// Reads `width` (1, 2, 4 or 8) bytes at `offset` bytes from A0000h; the first byte is the lowest.
-    /// Where nothing answers the bytes are all-ones.
+    /// Reads `width` (1, 2, 4 or 8) bytes at `offset` bytes from A0000h; the first byte is the
+    /// lowest, bytes beyond the width are 0. Where nothing answers a byte is FFh.
     pub fn mem_read<V: Vram + ?Sized>(&mut self, vram: &V, offset: u32, width: u8) -> u64 {
         let (offset, width) = (offset % WINDOW_LEN, u32::from(width.min(8)));
-        let mut value = u64::MAX;
+        let mut value = 0;
         for index in 0..width {
-            let byte = self.read_byte(vram, offset + index);
-            value = value & !(0xFF << (index * 8)) | u64::from(byte) << (index * 8);
+            value |= u64::from(self.read_byte(vram, offset + index)) << (index * 8);
         }
         value
     }

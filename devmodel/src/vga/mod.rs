@@ -159,8 +159,9 @@ impl Vga {
         self.direct.is_some() || self.vbe.linear()
     }
 
-    /// The part of the window that is plain memory now. Compare after every port, BAR 2 or VBE write,
-    /// and before the next entry unmap what no longer holds. Kept up to date, so reading it is free.
+    /// The part of the window that is plain memory now. Compare after every port, BAR 2 or VBE
+    /// write, and before the next entry unmap what no longer holds. Kept up to date, so reading it
+    /// is free.
     #[must_use]
     pub const fn direct_map(&self) -> Option<DirectMap> {
         self.direct
@@ -248,26 +249,28 @@ impl Vga {
         }
     }
 
-    /// Reads `width` (1, 2 or 4) bytes of BAR 2. VGA ports at 400h, VBE at 500h, byte order at 604h.
+    /// Reads `width` (1, 2 or 4) bytes of BAR 2: VGA ports at 400h, VBE at 500h, byte order at
+    /// 604h. Bytes beyond the width are 0.
     pub fn mmio_read(&mut self, offset: u32, width: u8, now: Nanos) -> u32 {
-        match offset & (MMIO_LEN - 1) {
-            offset @ 0x400..0x420 => {
-                let mut value = u32::MAX;
-                for index in 0..u32::from(width.min(4)) {
-                    let port = 0x3C0 + (offset - 0x400 + index) as u16;
-                    let byte = u32::from(self.port_read(port, now));
-                    value = value & !(0xFF << (index * 8)) | byte << (index * 8);
-                }
-                value
-            }
-            offset @ 0x500..0x516 => {
+        let mut value = 0;
+        for index in 0..u32::from(width.min(4)) {
+            let byte = self.mmio_read_byte((offset % MMIO_LEN).wrapping_add(index), now);
+            value |= u32::from(byte) << (index * 8);
+        }
+        value
+    }
+
+    fn mmio_read_byte(&mut self, offset: u32, now: Nanos) -> u8 {
+        match offset {
+            0x400..0x420 => self.port_read(0x3C0 + (offset - 0x400) as u16, now),
+            0x500..0x516 => {
                 let value = self.vbe.read(((offset - 0x500) / 2) as u16, self.vram_len);
-                u32::from(value) >> ((offset & 1) * 8)
+                value.to_le_bytes()[(offset & 1) as usize]
             }
-            // Size of this block, then the byte order, which is little-endian for ever.
-            0x600 => 8,
-            0x604 => 0x1E1E_1E1E,
-            _ => u32::MAX,
+            // The size of this block, then the byte order: little-endian for ever.
+            0x600..0x604 => 8_u32.to_le_bytes()[(offset & 3) as usize],
+            0x604..0x608 => 0x1E,
+            _ => 0xFF,
         }
     }
 
@@ -287,8 +290,11 @@ impl Vga {
                     self.port_write(port, (value >> (index * 8)) as u8, now);
                 }
             }
-            offset @ 0x500..0x516 if width >= 2 && offset & 1 == 0 => {
-                self.vbe_register_write(vram, ((offset - 0x500) / 2) as u16, value as u16);
+            offset @ 0x500..0x516 if offset & 1 == 0 => {
+                for half in 0..u32::from(width.min(4)) / 2 {
+                    let index = ((offset - 0x500) / 2 + half) as u16;
+                    self.vbe_register_write(vram, index, (value >> (half * 16)) as u16);
+                }
             }
             _ => {}
         }

@@ -1,8 +1,9 @@
 //! Reads text that a guest drew in a graphics mode, by comparing with a font 8 pixels wide.
 //!
 //! A cell is known by where its colour changes, sideways within each row and downwards along its
-//! left edge: 8 bits a row, one `u128` for 16 rows, the same for any two colours and inverted. Every
-//! place is looked at once to find the grid that most glyphs lie on, once more to read that grid.
+//! left edge: 8 bits a row, one `u128` for 16 rows, the same for any two colours and inverted.
+//! Every place is looked at once to find the grid that most glyphs lie on, once more to read that
+//! grid.
 
 use super::render::Frame;
 use super::text::Trimmed;
@@ -41,8 +42,10 @@ const fn push(key: u128, sideways: u8, downward: bool) -> u128 {
 }
 
 impl<const N: usize> OcrFont<N> {
-    /// Makes ready glyphs of `height` rows (1 to 16), each with its character. A glyph without ink
-    /// is left out, and so is one that looks like an earlier one, and what exceeds `N`.
+    /// Makes ready glyphs of `height` rows (1 to 16), each with its character. Several fonts of one
+    /// height can be given one after the other, the BIOS's and those that guests bring along. A
+    /// glyph without ink is left out, and so is one that looks like an earlier one, and what
+    /// exceeds `N`.
     #[must_use]
     pub fn new<'g>(height: usize, glyphs: impl IntoIterator<Item = (char, &'g [u8])>) -> Self {
         let height = height.clamp(1, MAX_HEIGHT);

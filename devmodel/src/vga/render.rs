@@ -1,7 +1,8 @@
 //! The picture, a line at a time into the caller's buffer: no allocation, no state of its own.
 //!
-//! Lines that the CRTC only repeats (double scanning, 200-line modes) are given once, so mode 13h is
-//! 320x200. Left out: overscan, cursor skew, "count by two". Next: `regs.rs` for the address maths.
+//! Lines that the CRTC only repeats (double scanning, 200-line modes) are given once, so mode 13h
+//! is 320x200. Left out: overscan, cursor skew, "count by two". Next: `regs.rs` for the address
+//! maths.
 
 use super::Vga;
 use super::vram::Vram;

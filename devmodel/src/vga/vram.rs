@@ -1,5 +1,5 @@
-//! Video memory as the chip sees it: shared with the guest's linear frame buffer, so every access is
-//! an atomic of its own and nothing is ever borrowed. The board supplies the storage.
+//! Video memory as the chip sees it: shared with the guest's linear frame buffer, so every access
+//! is an atomic of its own and nothing is ever borrowed. The board supplies the storage.
 //!
 //! Plane `p` of plane address `a` is byte `4 * a + p`, as in Bochs and QEMU: chain-4 memory and the
 //! linear frame buffer are then the same bytes in the same order, and four planes are one word.
