@@ -2,7 +2,7 @@
 
 use crate::cli::RunArgs;
 use crate::config::Value;
-use crate::emulator::{Machine, probe, qemu};
+use crate::emulator::{Machine, bochs, probe, qemu};
 use crate::exec::say;
 use crate::guests::packages::Packages;
 use crate::guests::{self, Media};
@@ -100,28 +100,32 @@ fn launch(plan: &Plan, offline: bool) -> Result<Machine> {
         setup::ensure(&needs, offline)?;
     }
     let choice = probe::choose(&plan.host).map_err(usage)?;
-    let how = match choice.accel {
-        Accel::Kvm => "KVM",
-        _ => "no KVM, so it takes a while",
+    let in_bochs = choice.emulator == Emulator::Bochs;
+    if in_bochs {
+        setup::ensure(&[Need::Bochs, Need::Images], offline)?;
+    }
+    let place = match (in_bochs, choice.accel) {
+        (true, _) => "Bochs",
+        (_, Accel::Kvm) => "QEMU with KVM",
+        _ => "QEMU without KVM, so it takes a while",
     };
     if plan.bare {
         let guest = plan.guests.first().context("no guest")?;
-        say(format!("booting guest {} without hypervisor", guest.name));
-        return qemu::bare(plan, choice.accel, guest);
+        say(format!("booting guest {} without hypervisor in {place}", guest.name));
+        return match in_bochs {
+            true => bochs::bare(plan, guest),
+            false => qemu::bare(plan, choice.accel, guest),
+        };
     }
     let image = build::hypervisor(offline)?;
     let set = bootset::make(plan)?;
     let names: Vec<&str> = plan.guests.iter().map(|guest| guest.name.as_str()).collect();
-    say(format!(
-        "booting the hypervisor in {} ({}, {how}) with {}",
-        match choice.emulator {
-            Emulator::Bochs => "Bochs",
-            _ => "QEMU",
-        },
-        choice.vendor.name(),
-        names.join(", ")
-    ));
-    qemu::hypervisor(plan, choice.accel, &image, &set)
+    let vendor = choice.vendor.name();
+    say(format!("booting the hypervisor ({vendor}) in {place}, with {}", names.join(", ")));
+    match in_bochs {
+        true => bochs::hypervisor(plan, &image, &set.archive, &set.disks),
+        false => qemu::hypervisor(plan, choice.accel, &image, &set),
+    }
 }
 
 fn host(args: &RunArgs) -> Host {

@@ -496,9 +496,17 @@ impl<'a> Session<'a> {
             return Some(self.all_guests_ended());
         }
         // The hypervisor leaves by isa-debug-exit with twice its code plus 1; code 0 is good.
-        match status.code() {
-            Some(0 | 1) => Some(self.all_guests_ended()),
-            _ => Some(Verdict::HostFailed(format!(
+        // Bochs' status says nothing, its log does.
+        let good = match self.machine.says_how_it_ended {
+            true => matches!(status.code(), Some(0 | 1)),
+            false => self.machine.switched_itself_off(),
+        };
+        match (good, status.code()) {
+            (true, _) => Some(self.all_guests_ended()),
+            // Codes of hv/src/cpu/power.rs, twice and 1.
+            (_, Some(7)) => Some(Verdict::Crashed("a guest ended badly".into())),
+            (_, Some(5)) => Some(Verdict::HostFailed(self.complaint())),
+            (false, _) => Some(Verdict::HostFailed(format!(
                 "the machine ended: {status}\n{}",
                 self.machine.last_words()
             ))),
@@ -516,6 +524,14 @@ impl<'a> Session<'a> {
             }
             None => Verdict::Passed("the guest powered off".into()),
         }
+    }
+
+    /// The hypervisor's own last lines: what it lacks on this machine.
+    fn complaint(&self) -> String {
+        let text = String::from_utf8_lossy(&self.outcome.console);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = lines[lines.len().saturating_sub(6)..].join("\n    ");
+        format!("the hypervisor cannot run here; it says:\n    {tail}")
     }
 
     fn out_of_time(&self) -> Option<Verdict> {

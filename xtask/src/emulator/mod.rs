@@ -1,9 +1,11 @@
 //! The machine under the hypervisor: an emulator's process and the streams to it.
 
+pub mod bochs;
 pub mod probe;
 pub mod qemu;
 pub mod qmp;
 
+use crate::plan::Plan;
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -34,7 +36,9 @@ pub struct Machine {
     /// Lives as long as the process: its sockets are there.
     pub dir: tempfile::TempDir,
     /// Keeps a pseudo-terminal open for emulators that want one.
-    pub terminal: Option<std::os::fd::OwnedFd>,
+    pub _terminal: Option<std::os::fd::OwnedFd>,
+    /// Whether the exit status tells a good end from a bad one.
+    pub says_how_it_ended: bool,
 }
 
 impl Machine {
@@ -55,6 +59,13 @@ impl Machine {
         }
     }
 
+    /// Whether the emulator's log says that the machine was switched off by what ran in it.
+    pub fn switched_itself_off(&self) -> bool {
+        let log = std::fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log).to_lowercase();
+        ["soft power off", "shutdown requested"].iter().any(|words| log.contains(words))
+    }
+
     /// The last lines the emulator itself wrote.
     pub fn last_words(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -68,6 +79,16 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.end(Duration::ZERO);
     }
+}
+
+/// The hypervisor's command line; `exit` says how it ends this kind of machine.
+pub fn hypervisor_line(plan: &Plan, exit: &str) -> String {
+    let mut line = format!("console=com1 control=com2 exit={exit}");
+    if !plan.hv_append.is_empty() {
+        line.push(' ');
+        line.push_str(&plan.hv_append);
+    }
+    line
 }
 
 /// A socket that the emulator connects to, so that no byte is lost before we listen.

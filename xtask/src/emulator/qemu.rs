@@ -24,7 +24,7 @@ pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Res
     let memory = OWN_MEMORY_MIB + guests + 2 * (set.archive.len() as u64).div_ceil(1 << 20);
     let mut qemu = base(plan, accel, memory.next_multiple_of(2));
     qemu.arg("-nodefaults").arg("-kernel").arg(image).arg("-initrd").arg(&archive);
-    qemu.args(["-append", &hypervisor_line(plan)]);
+    qemu.args(["-append", &super::hypervisor_line(plan, "debug")]);
     qemu.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-no-reboot"]);
     for (index, disk) in set.disks.iter().enumerate() {
         let snapshot = if plan.snapshot { "on" } else { "off" };
@@ -38,16 +38,6 @@ pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Res
         ));
     }
     start(qemu, dir, true, false)
-}
-
-/// The hypervisor's command line.
-pub fn hypervisor_line(plan: &Plan) -> String {
-    let mut line = String::from("console=com1 control=com2");
-    if !plan.hv_append.is_empty() {
-        line.push(' ');
-        line.push_str(&plan.hv_append);
-    }
-    line
 }
 
 /// Starts a guest alone.
@@ -161,7 +151,16 @@ fn start(mut qemu: Command, dir: tempfile::TempDir, control: bool, qmp: bool) ->
             return Err(error.context(format!("QEMU says:\n{}", words.trim())));
         }
     };
-    Ok(Machine { child, console: Some(console), control, qmp, log, dir, terminal: None })
+    Ok(Machine {
+        child,
+        console: Some(console),
+        control,
+        qmp,
+        log,
+        dir,
+        _terminal: None,
+        says_how_it_ended: true,
+    })
 }
 
 fn connect(
