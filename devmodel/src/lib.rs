@@ -4,25 +4,28 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod debugcon;
-pub mod dma;
-pub mod pic;
-pub mod pit;
-pub mod port92;
-pub mod rtc;
 pub mod acpipm;
 pub mod apicmsg;
+pub mod debugcon;
+pub mod dma;
+pub mod fwcfg;
 pub mod hpet;
 pub mod ioapic;
 pub mod lapic;
 pub mod pci;
+pub mod pic;
+pub mod pit;
+pub mod port92;
 pub mod reset;
+pub mod rtc;
 pub mod state;
 pub mod uart;
 pub mod vga;
+pub mod xenplat;
 #[cfg(test)]
 mod testing;
 
