@@ -11,7 +11,7 @@ pub(super) struct Vectors {
 impl Vectors {
     /// The set with these bits. Vectors below 16 must be absent.
     pub fn from_words(words: [u64; 4]) -> Self {
-        Self { words, top: highest(&words, 3) }
+        Self { words, top: highest(&words) }
     }
 
     pub const fn words(&self) -> [u64; 4] {
@@ -39,7 +39,7 @@ impl Vectors {
     #[inline]
     pub fn remove_top(&mut self) {
         set_bit(&mut self.words, self.top, false);
-        self.top = highest(&self.words, usize::from(self.top >> 6));
+        self.top = highest(&self.words);
     }
 
     /// Adds the vectors of `bits`, which are without those below 16.
@@ -47,19 +47,24 @@ impl Vectors {
         for (word, bits) in self.words.iter_mut().zip(bits) {
             *word |= bits;
         }
-        self.top = highest(&self.words, 3);
+        self.top = highest(&self.words);
     }
 }
 
-/// The highest bit set in words `0..=from`, 0 when there is none.
+/// The highest bit set, 0 when there is none. Written out, since every EOI comes through here.
 #[inline]
-fn highest(words: &[u64; 4], from: usize) -> u8 {
-    for n in (0..=from & 3).rev() {
-        if words[n] != 0 {
-            return (n as u8) << 6 | (63 - words[n].leading_zeros() as u8);
-        }
-    }
-    0
+fn highest(words: &[u64; 4]) -> u8 {
+    let (base, word) = if words[3] != 0 {
+        (0xC0, words[3])
+    } else if words[2] != 0 {
+        (0x80, words[2])
+    } else if words[1] != 0 {
+        (0x40, words[1])
+    } else {
+        // Vectors 0 to 15 are never members, so that bit 0 can stand for none.
+        (0, words[0] | 1)
+    };
+    base | (63 - word.leading_zeros() as u8)
 }
 
 #[inline]
