@@ -1,5 +1,6 @@
 //! ACPI fixed hardware as the PIIX4 has it: PM1a, the PM timer, one GPE block, the APM ports.
-//! ACPI Specification "ACPI Hardware Specification"; datasheet "82371AB (PIIX4)", "Power Management".
+//! ACPI Specification "ACPI Hardware Specification"; datasheet "82371AB (PIIX4)", "Power
+//! Management".
 //!
 //! Left out: SMIs, so the APM port switches SCI_EN itself; throttling, bus-master and GBL wiring.
 
@@ -185,8 +186,8 @@ impl AcpiPm {
         if port & 1 == 0 { self.apm_command } else { self.apm_status }
     }
 
-    /// Writes port B2h (0) or B3h (1). Commands would raise an SMI whose handler switches to or from
-    /// ACPI mode; the chip does that itself. The SCI may change.
+    /// Writes port B2h (0) or B3h (1). Commands would raise an SMI whose handler switches to or
+    /// from ACPI mode; the chip does that itself. The SCI may change.
     pub fn write_apm(&mut self, port: u8, value: u8) {
         if port & 1 != 0 {
             self.apm_status = value;

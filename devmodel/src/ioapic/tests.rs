@@ -117,7 +117,8 @@ fn nmi_and_extint_are_edges_whatever_the_trigger_bit_says() {
     assert_eq!(chip.set_pin(1, true).unwrap().mode, DeliveryMode::Nmi);
 }
 
-/// Linux 6.1: clear_IO_APIC, the timer on pin 2 as an edge, a PCI interrupt on pin 11 as a low level.
+/// Linux 6.1: clear_IO_APIC, the timer on pin 2 as an edge, a PCI interrupt on pin 11 as a low
+/// level.
 #[test]
 fn linux_boot_script() {
     let mut chip = IoApic::new(Version::V11);

@@ -61,8 +61,8 @@ impl LocalApic {
         (self.mode == Mode::XApic).then_some(self.base & !0xFFF)
     }
 
-    /// Writes IA32_APIC_BASE. On success `mode`, `page` and `address` may have changed. The bit that
-    /// names the bootstrap processor does not change, whatever is written to it.
+    /// Writes IA32_APIC_BASE. On success `mode`, `page` and `address` may have changed. The bit
+    /// that names the bootstrap processor does not change, whatever is written to it.
     ///
     /// # Errors
     /// #GP(0): a reserved bit, or a transition that does not exist (x2APIC to xAPIC, disabled to

@@ -272,8 +272,8 @@ impl LocalApic {
         if top >> 4 > self.ppr >> 4 { Some(top) } else { None }
     }
 
-    /// The priority class of a vector that only the task priority holds back: it can be taken once CR8
-    /// falls below this.
+    /// The priority class of a vector that only the task priority holds back: it can be taken once
+    /// CR8 falls below this.
     #[must_use]
     pub fn held_back_class(&self) -> Option<u8> {
         let (top, serving) = (self.irr.top() >> 4, self.isr.top() >> 4);

@@ -1,5 +1,6 @@
 //! What the functions of the board are: identity, reset values and writable bits. Datasheets
-//! "82441FX PCI and Memory Controller (PMC)", "82371FB (PIIX) and 82371SB (PIIX3)", "82371AB (PIIX4)".
+//! "82441FX PCI and Memory Controller (PMC)", "82371FB (PIIX) and 82371SB (PIIX3)", "82371AB
+//! (PIIX4)".
 
 use super::config::{COMMAND, Function, INTERRUPT_PIN, STATUS};
 
