@@ -5,7 +5,7 @@
 //! bytes, 5 to 7 words. Left out: memory-to-memory transfers (no PC wires them; command bit 0 is
 //! stored) and compressed timing.
 
-use crate::state::{LoadError, require};
+use crate::state::LoadError;
 
 mod controller;
 #[cfg(test)]
