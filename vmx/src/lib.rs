@@ -1,2 +1,3 @@
-//! vmx.
+//! The Intel VT-x back end: a VMCS behind [`arch::Vcpu`].
+//!
 #![no_std]
