@@ -16,6 +16,8 @@ pub mod log;
 pub mod mem;
 #[cfg(target_os = "none")]
 pub mod panic;
+#[cfg(target_os = "none")]
+pub mod selftest;
 
 /// The image's parts, from the linker script; `None` in host tests.
 #[must_use]

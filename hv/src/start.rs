@@ -45,11 +45,13 @@ extern "C" fn rust_start(magic: u32, info: u32) -> ! {
     };
     log::info!("started by {:?}; command line: {line}", boot.loader);
     memory(boot);
+    hv::drivers::screen::init(boot);
     processors(boot);
     if let Err(missing) = virt::check() {
         give_up(format_args!("{missing}"));
     }
-    hv::drivers::init(boot);
+    hv::drivers::init();
+    hv::selftest::run();
     launch::run(boot)
 }
 

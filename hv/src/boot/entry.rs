@@ -19,7 +19,8 @@ multiboot2_header:
     .long 0
     .long multiboot2_header_end - multiboot2_header
     .long 0x100000000 - (0xe85250d6 + multiboot2_header_end - multiboot2_header)
-    // Framebuffer, optional: 1024x768, 32 bits. `set gfxpayload=text` in grub.cfg overrides it.
+    // Framebuffer, optional: 1024x768, 32 bits. `set gfxpayload=text` in grub.cfg overrides it, but
+    // only after the multiboot2 command, which sets the variable from this tag.
     .balign 8
     .word 5, 1
     .long 20

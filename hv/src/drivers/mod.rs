@@ -5,20 +5,36 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+pub mod ata;
+pub mod block;
+pub mod pci;
+pub mod ps2;
 pub mod ring;
 pub mod screen;
 pub mod serial;
+pub mod virtio_blk;
 
-/// Brings up what the console needs, then PCI and disks.
-pub fn init(_boot: &crate::boot::Boot) {
+static INPUT_HOOK: AtomicUsize = AtomicUsize::new(0);
+
+/// Brings up keyboard and serial interrupts, then PCI and the disks. Interrupts are open.
+pub fn init() {
     for port in [&serial::COM1, &serial::COM2] {
         if let Err(error) = port.start_interrupts() {
             log::warn!("a serial port stays polled: {error:?}");
         }
     }
+    ps2::init();
+    let functions = pci::enumerate();
+    for f in &functions {
+        log::debug!("pci {} {:04x}:{:04x} class {:06x}", f.at, f.vendor, f.device, f.class);
+    }
+    functions.iter().for_each(virtio_blk::probe);
+    ata::init(&functions);
+    for (number, info) in (0..).map_while(|n| Some((n, block::info(n)?))) {
+        let kind = if info.optical { "CD" } else { "disk" };
+        log::info!("disk {number}: {kind} at {}, {} KiB", info.place, info.sectors / 2);
+    }
 }
-
-static INPUT_HOOK: AtomicUsize = AtomicUsize::new(0);
 
 /// Calls `hook` in interrupt context when input has arrived on a serial port or the keyboard.
 /// Read it elsewhere, with [`serial::Serial::read`] and its like.

@@ -154,7 +154,13 @@ pub fn alloc_zeroed() -> Option<Phys> {
 
 /// A page of zeros below 4 GiB, mapped from the first instruction on.
 pub fn alloc_zeroed_low() -> Option<Phys> {
-    let frame = alloc_below(Block::Page, FOUR_GIB)?;
+    let frame = match alloc(Block::Page)? {
+        high if high.0 >= FOUR_GIB => {
+            free(high, Block::Page);
+            alloc_below(Block::Page, FOUR_GIB)?
+        }
+        low => low,
+    };
     super::zero(frame, PAGE);
     Some(frame)
 }
