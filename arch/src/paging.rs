@@ -174,8 +174,8 @@ impl Paging {
         Ok(Translation { gpa: GuestPhys(leaf.gpa), page_size: leaf.page_size })
     }
 
-    /// Translates as the CPU does when it executes the access: sets accessed bits, and the dirty bit
-    /// for writes.
+    /// Translates as the CPU does when it executes the access: sets accessed bits, and the dirty
+    /// bit for writes.
     ///
     /// # Errors
     /// The fault to raise; #GP(0) for a non-canonical address (stack accesses make it #SS).
@@ -198,8 +198,8 @@ impl Paging {
         Ok(Translation { gpa: GuestPhys(leaf.gpa), page_size: leaf.page_size })
     }
 
-    /// Copies up to 15 instruction bytes at `at` and returns how many lie in accessible RAM. User mode
-    /// by [`Access::USER`] in `mode`.
+    /// Copies up to 15 instruction bytes at `at` and returns how many lie in accessible RAM. User
+    /// mode by [`Access::USER`] in `mode`.
     ///
     /// # Errors
     /// The fault of the first byte. A fault on the second page only shortens the result.
@@ -415,8 +415,8 @@ impl Paging {
     }
 }
 
-/// Sets `bits` in the entry at `at` if it still is `entry`; false if it is not. An entry outside RAM
-/// counts as set.
+/// Sets `bits` in the entry at `at` if it still is `entry`; false if it is not. An entry outside
+/// RAM counts as set.
 #[inline]
 fn mark(ram: &GuestRam, at: u64, width: u8, entry: u64, bits: u64) -> bool {
     entry & bits == bits

@@ -1,8 +1,8 @@
 //! A second-level page table: guest-physical to host-physical, in the largest pages that fit.
 //!
-//! Generic over the entry format (`svm::npt`, `vmx::ept`) and over where tables live. Other CPUs walk
-//! the table while it changes, so every single write leaves a table that means either the old or
-//! the new mapping: children are filled before they are linked, entries change by one store.
+//! Generic over the entry format (`svm::npt`, `vmx::ept`) and over where tables live. Other CPUs
+//! walk the table while it changes, so every single write leaves a table that means either the old
+//! or the new mapping: children are filled before they are linked, entries change by one store.
 
 use crate::access::Perm;
 use crate::addr::{GuestPhys, HUGE_PAGE, HostPhys, LARGE_PAGE, PAGE_SIZE};
@@ -73,7 +73,8 @@ pub trait Format {
     fn table(&self, child: HostPhys) -> u64;
     /// An entry that maps a page. Rights without [`Perm::R`] may come out empty (0).
     fn leaf(&self, to: HostPhys, size: PageSize, perm: Perm, memory: MemType) -> u64;
-    /// Whether an entry in a table of [`PageSize::Large`] or [`PageSize::Huge`] entries maps a page.
+    /// Whether an entry in a table of [`PageSize::Large`] or [`PageSize::Huge`] entries maps a
+    /// page.
     fn is_large(&self, entry: u64) -> bool;
     /// Child table or first byte of the page.
     fn address(&self, entry: u64) -> HostPhys;
@@ -94,7 +95,8 @@ pub trait FrameStore {
     /// A zeroed frame for a table.
     fn alloc(&mut self) -> Option<HostPhys>;
     /// Takes back a table that no entry leads to any more. Other CPUs may still hold it in their
-    /// paging-structure caches: it may be used anew only after the flush that the operation asks for.
+    /// paging-structure caches: it may be used anew only after the flush that the operation asks
+    /// for.
     fn free(&mut self, table: HostPhys);
     /// Reads an entry. `index` is below [`ENTRIES`].
     fn read(&self, table: HostPhys, index: usize) -> u64;
@@ -221,8 +223,8 @@ impl<F: Format> Slat<F> {
         self.root
     }
 
-    /// Maps `range` to host memory from `to`, replacing what was there, in the largest pages that both
-    /// addresses and the CPU allow.
+    /// Maps `range` to host memory from `to`, replacing what was there, in the largest pages that
+    /// both addresses and the CPU allow.
     ///
     /// # Errors
     /// [`SlatError`].
@@ -262,7 +264,8 @@ impl<F: Format> Slat<F> {
         self.change(store, range, Change::Protect(perm))
     }
 
-    /// Clears dirty bits in `range`. Pages keep their size: read them by [`lookup`](Slat::lookup) first.
+    /// Clears dirty bits in `range`. Pages keep their size: read them by [`lookup`](Slat::lookup)
+    /// first.
     ///
     /// # Errors
     /// [`SlatError`].
@@ -331,8 +334,8 @@ impl<F: Format> Slat<F> {
         Ok(flush)
     }
 
-    /// Treats the entry that holds `at` at the highest level where it lies wholly before `end`. Returns the
-    /// bytes that the entry spans.
+    /// Treats the entry that holds `at` at the highest level where it lies wholly before `end`.
+    /// Returns the bytes that the entry spans.
     fn change_one(
         &mut self,
         store: &mut impl FrameStore,
@@ -353,7 +356,8 @@ impl<F: Format> Slat<F> {
                         && level <= self.format.largest() as u32
                         && offset & (span(level) - 1) == 0
                 }
-                // Nothing to do in a hole; tables are entered, but for those that vanish as a whole.
+                // Nothing to do in a hole; tables are entered, but for those that vanish as a
+                // whole.
                 _ if entry == 0 => return Ok((span(level), flush)),
                 Change::Unmap => whole && level < 4,
                 Change::Protect(_) => whole && !is_table,
@@ -389,7 +393,8 @@ impl<F: Format> Slat<F> {
         }
     }
 
-    /// Puts a child table into an empty slot, or into that of a large page which it then maps in smaller ones.
+    /// Puts a child table into an empty slot, or into that of a large page which it then maps in
+    /// smaller ones.
     fn link(
         &mut self,
         store: &mut impl FrameStore,

@@ -32,15 +32,15 @@ pub struct AsidPool {
 }
 
 impl AsidPool {
-    /// The pool of CPU number `cpu` with `count` ASIDs (2 or more), 0 included. Its first ASID comes with a
-    /// flush, as nobody knows what ran before.
+    /// The pool of CPU number `cpu` with `count` ASIDs (2 or more), 0 included. Its first ASID
+    /// comes with a flush, as nobody knows what ran before.
     #[must_use]
     pub const fn new(cpu: u32, count: u32) -> AsidPool {
         AsidPool { cpu, generation: 0, next: count, count }
     }
 
-    /// The ASID to use for a vCPU that last had `held`. An ASID from another CPU is not taken up again:
-    /// the vCPU may have changed its tables there without this CPU's TLB noticing.
+    /// The ASID to use for a vCPU that last had `held`. An ASID from another CPU is not taken up
+    /// again: the vCPU may have changed its tables there without this CPU's TLB noticing.
     pub fn claim(&mut self, held: Option<Asid>) -> (Asid, Tlb) {
         if let Some(held) = held
             && held.cpu == self.cpu

@@ -1,8 +1,10 @@
-//! I/O and MSR permission maps (APM2 "I/O Permissions Map", "MSR Permissions Map"): a set bit exits.
+//! I/O and MSR permission maps (APM2 "I/O Permissions Map", "MSR Permissions Map"): a set bit
+//! exits.
 //!
 //! Both start with everything intercepted. They hold nothing of a vCPU: one pair serves any number.
 
-/// One bit a port, and three beyond for accesses that reach past FFFFh. 12 KiB of contiguous frames.
+/// One bit a port, and three beyond for accesses that reach past FFFFh. 12 KiB of contiguous
+/// frames.
 #[repr(C, align(4096))]
 #[derive(Debug)]
 pub struct Iopm([u8; 3 * 4096]);
@@ -32,8 +34,8 @@ impl Iopm {
     }
 }
 
-/// MSRs that a guest may use without an exit. All are switched by VMLOAD and VMSAVE at each exit, or
-/// (TSC_AUX) with the vCPU. Not EFER: SVME must stay. Not PAT: QEMU 7.2 does not switch it.
+/// MSRs that a guest may use without an exit. All are switched by VMLOAD and VMSAVE at each exit,
+/// or (TSC_AUX) with the vCPU. Not EFER: SVME must stay. Not PAT: QEMU 7.2 does not switch it.
 pub const PASSED_THROUGH: [u32; 11] = [
     0x174,       // SYSENTER_CS
     0x175,       // SYSENTER_ESP
@@ -51,7 +53,8 @@ pub const PASSED_THROUGH: [u32; 11] = [
 /// TSC_AUX: what RDTSCP gives in ECX.
 pub(crate) const TSC_AUX: u32 = 0xc000_0103;
 
-/// Two bits an MSR, reads and writes, in three ranges; other MSRs always exit. 8 KiB of contiguous frames.
+/// Two bits an MSR, reads and writes, in three ranges; other MSRs always exit. 8 KiB of contiguous
+/// frames.
 #[repr(C, align(4096))]
 #[derive(Debug)]
 pub struct Msrpm([u8; 2 * 4096]);

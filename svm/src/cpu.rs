@@ -1,5 +1,5 @@
-//! A vCPU on SVM. The VMCB is the state; what it cannot hold (general registers, a delivery to repeat,
-//! NMI blocking, a single step of ours) is beside it. `windows` has the slow part.
+//! A vCPU on SVM. The VMCB is the state; what it cannot hold (general registers, a delivery to
+//! repeat, NMI blocking, a single step of ours) is beside it. `windows` has the slow part.
 
 use crate::asid::Asid;
 use crate::caps::{Caps, Features};
@@ -59,8 +59,8 @@ impl SvmVcpu {
         vcpu
     }
 
-    /// The state after reset (APM2 "Processor Initialization State"). RDX is left 0: the machine puts CPUID's
-    /// signature there. The TSC offset stays.
+    /// The state after reset (APM2 "Processor Initialization State"). RDX is left 0: the machine
+    /// puts CPUID's signature there. The TSC offset stays.
     pub fn reset(&mut self) {
         self.vmcb.set_cr0(cr0::CD | cr0::NW);
         self.vmcb.set_g_pat(0x0007_0406_0007_0406);
@@ -71,8 +71,8 @@ impl SvmVcpu {
         self.init();
     }
 
-    /// The state after INIT: as after reset, but caching, PAT, and the syscall MSRs stay. A start-up message
-    /// then sets CS and RIP.
+    /// The state after INIT: as after reset, but caching, PAT, and the syscall MSRs stay. A
+    /// start-up message then sets CS and RIP.
     pub fn init(&mut self) {
         self.gprs = Gprs::default();
         self.pending = 0;
@@ -152,7 +152,8 @@ impl SvmVcpu {
 
     /// Is on a CPU now, with this ASID.
     pub(crate) fn arrive(&mut self, asid: Asid, flush_all: bool, host: HostArea) {
-        // Another CPU's cached VMCB state is not this one's; what was due on the old CPU's ASID is void.
+        // Another CPU's cached VMCB state is not this one's; what was due on the old CPU's ASID is
+        // void.
         if self.asid != Some(asid) {
             self.vmcb.left(0);
             self.vmcb.set_asid(asid.number);

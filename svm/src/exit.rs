@@ -163,7 +163,8 @@ impl Reason {
         Exit::StringIo(StringIo { port, width, write, rep: info & 8 != 0, detail })
     }
 
-    /// APM2 "Nested versus Guest Page Faults, Fault Ordering". The U bit is always set and says nothing.
+    /// APM2 "Nested versus Guest Page Faults, Fault Ordering". The U bit is always set and says
+    /// nothing.
     #[inline]
     fn nested_fault(self) -> Exit {
         let info = self.info_1;

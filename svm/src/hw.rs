@@ -34,7 +34,8 @@ impl<T> Frame<T> {
     /// Pairs memory with its physical address.
     ///
     /// # Safety
-    /// `phys` is the physical address of `value`, which is physically contiguous and write-back memory.
+    /// `phys` is the physical address of `value`, which is physically contiguous and write-back
+    /// memory.
     pub const unsafe fn new(phys: HostPhys, value: &'static mut T) -> Frame<T> {
         Frame { phys, value }
     }
@@ -86,8 +87,8 @@ impl Tables {
     /// Permission maps and the root of a nested page table (`arch::slat` over [`Npt`](crate::Npt)).
     ///
     /// # Safety
-    /// All three outlive every vCPU made with them. The nested table maps only memory that the guest may have.
-    /// The maps let no MSR through that changes the host.
+    /// All three outlive every vCPU made with them. The nested table maps only memory that the
+    /// guest may have. The maps let no MSR through that changes the host.
     #[must_use]
     pub const unsafe fn new(iopm: &Frame<Iopm>, msrpm: &Frame<Msrpm>, n_cr3: HostPhys) -> Tables {
         Tables { iopm: iopm.phys(), msrpm: msrpm.phys(), n_cr3 }
@@ -142,9 +143,10 @@ impl Cpu {
     /// Enables SVM on this CPU, number `id`.
     ///
     /// # Safety
-    /// Runs at CPL 0 in long mode, with GDT, TR, FS and GS bases, KERNEL_GS_BASE and the syscall MSRs as the
-    /// host will always want them after an exit; after a change call [`save_host`](Cpu::save_host). The value
-    /// stays on this CPU, and lives as long as a vCPU is attached to it.
+    /// Runs at CPL 0 in long mode, with GDT, TR, FS and GS bases, KERNEL_GS_BASE and the syscall
+    /// MSRs as the host will always want them after an exit; after a change call
+    /// [`save_host`](Cpu::save_host). The value stays on this CPU, and lives as long as a vCPU is
+    /// attached to it.
     ///
     /// # Errors
     /// [`Unsupported::DisabledByFirmware`], or what [`detect`] says.
@@ -179,7 +181,8 @@ impl Cpu {
         &self.caps
     }
 
-    /// Takes the present FS, GS, TR, LDTR and syscall MSRs as those that the host wants after an exit.
+    /// Takes the present FS, GS, TR, LDTR and syscall MSRs as those that the host wants after an
+    /// exit.
     pub fn save_host(&mut self) {
         // SAFETY: SVM is enabled; the frame is a page of ours that only VMSAVE and VMLOAD use.
         unsafe {
@@ -192,8 +195,8 @@ impl SvmVcpu {
     /// Makes this CPU the one that runs the vCPU: an ASID of its own, DR0 to DR3, TSC_AUX.
     ///
     /// # Safety
-    /// Until [`detach`](SvmVcpu::detach), the vCPU runs on this CPU only, `cpu` lives, and no other vCPU is
-    /// attached to it.
+    /// Until [`detach`](SvmVcpu::detach), the vCPU runs on this CPU only, `cpu` lives, and no other
+    /// vCPU is attached to it.
     pub unsafe fn attach(&mut self, cpu: &mut Cpu) {
         let (asid, tlb) = cpu.asids.claim(self.asid());
         self.arrive(asid, tlb == Tlb::FlushAll, HostArea(cpu.host.phys()));
@@ -201,7 +204,8 @@ impl SvmVcpu {
         load_lazy(&lazy, cpu.caps.rdtscp);
     }
 
-    /// Takes the vCPU off the CPU that it is attached to, and runs on now. The FPU is not its business.
+    /// Takes the vCPU off the CPU that it is attached to, and runs on now. The FPU is not its
+    /// business.
     pub fn detach(&mut self) {
         if self.host() != HostArea::NONE {
             let rdtscp = self.caps().rdtscp;
@@ -213,7 +217,8 @@ impl SvmVcpu {
 
 fn load_lazy(lazy: &Lazy, rdtscp: bool) {
     let [dr0, dr1, dr2, dr3] = lazy.dr;
-    // SAFETY: the host's DR7 enables no breakpoint, so that addresses in DR0 to DR3 do nothing to it.
+    // SAFETY: the host's DR7 enables no breakpoint, so that addresses in DR0 to DR3 do nothing to
+    // it.
     unsafe {
         asm!(
             "mov dr0, {0}", "mov dr1, {1}", "mov dr2, {2}", "mov dr3, {3}",
@@ -222,7 +227,8 @@ fn load_lazy(lazy: &Lazy, rdtscp: bool) {
         );
     }
     if rdtscp {
-        // SAFETY: the MSR exists with RDTSCP, and the host does not use it. The upper half is reserved.
+        // SAFETY: the MSR exists with RDTSCP, and the host does not use it. The upper half is
+        // reserved.
         unsafe { wrmsr(TSC_AUX, lazy.tsc_aux & 0xffff_ffff) };
     }
 }
@@ -247,17 +253,19 @@ fn save_lazy(rdtscp: bool) -> Lazy {
 pub(crate) fn world_switch(gprs: &mut Gprs, vmcb: &mut Frame<Vmcb>, host: HostArea) {
     let phys = vmcb.phys().0;
     let vmcb: *mut Vmcb = &raw mut **vmcb;
-    // SAFETY: the VMCB's tables are sound by `Tables::new`; the host area is this CPU's by `attach`;
-    // SVM is enabled as there is a `Cpu`; interrupts are disabled by the contract of `Vcpu::run`.
+    // SAFETY: the VMCB's tables are sound by `Tables::new`; the host area is this CPU's by
+    // `attach`; SVM is enabled as there is a `Cpu`; interrupts are disabled by the contract of
+    // `Vcpu::run`.
     unsafe { enter(gprs, phys, host.0.0, vmcb) };
 }
 
-/// Loads the guest's registers, enters it, and after its exit stores them. `gprs` in RDI, the VMCB's physical
-/// address in RSI, the host area's in RDX. The VMCB's pointer in RCX is only there to tell the
-/// compiler that it changes.
+/// Loads the guest's registers, enters it, and after its exit stores them. `gprs` in RDI, the
+/// VMCB's physical address in RSI, the host area's in RDX. The VMCB's pointer in RCX is only there
+/// to tell the compiler that it changes.
 ///
-/// GIF is off from CLGI to STGI, so that no interrupt or NMI finds the guest's TR, GS or FS in place. IF is on
-/// at VMRUN: with V_INTR_MASKING it lets host interrupts end the guest's run (APM2 "Virtualizing APIC.TPR").
+/// GIF is off from CLGI to STGI, so that no interrupt or NMI finds the guest's TR, GS or FS in
+/// place. IF is on at VMRUN: with V_INTR_MASKING it lets host interrupts end the guest's run (APM2
+/// "Virtualizing APIC.TPR").
 ///
 /// # Safety
 /// As [`world_switch`] says.

@@ -1,4 +1,5 @@
-//! EVENTINJ and EXITINTINFO (APM2 "Event Injection", "EXITINTINFO Pseudo-Code"): one format, two uses.
+//! EVENTINJ and EXITINTINFO (APM2 "Event Injection", "EXITINTINFO Pseudo-Code"): one format, two
+//! uses.
 
 use arch::event::vector;
 use arch::{Event, EventKind};
@@ -57,8 +58,9 @@ pub const fn is_nmi(field: u64) -> bool {
 
 /// What to inject again after an exit that interrupted a delivery: EVENTINJ, or 0 for nothing.
 ///
-/// INTn, INT3 and INTO are not injected again: RIP is still at the instruction, which executes again.
-/// An exception beyond vector 31 is a virtual interrupt in disguise (QEMU), still pending as V_IRQ.
+/// INTn, INT3 and INTO are not injected again: RIP is still at the instruction, which executes
+/// again. An exception beyond vector 31 is a virtual interrupt in disguise (QEMU), still pending as
+/// V_IRQ.
 #[must_use]
 pub const fn again(exit_int_info: u64) -> u64 {
     if exit_int_info & VALID == 0 {

@@ -1,7 +1,8 @@
 //! What makes a guest exit, by need (APM2 "Intercept Operation", VMCB offsets 000h to 014h).
 //!
-//! Not intercepted under nested paging: control registers (CR8 only while a window is wanted), debug registers,
-//! INVLPG, RDTSC, task switches, WBINVD. A guest with CR0.CD set is slow, as on the bare machine.
+//! Not intercepted under nested paging: control registers (CR8 only while a window is wanted),
+//! debug registers, INVLPG, RDTSC, task switches, WBINVD. A guest with CR0.CD set is slow, as on
+//! the bare machine.
 #![allow(missing_docs, reason = "the names of the bits are the manual's own")]
 
 use crate::caps::{Caps, Features};
@@ -59,8 +60,8 @@ bitflags! {
 /// Writes of CR8 in the control-register word (offset 000h, writes in the upper half).
 pub const CR8_WRITE: u32 = 1 << (16 + 8);
 
-/// Exceptions that are always intercepted: #MC is the host's business; #DB and #AC can recur in their own
-/// delivery without end (CVE-2015-8104, CVE-2015-5307).
+/// Exceptions that are always intercepted: #MC is the host's business; #DB and #AC can recur in
+/// their own delivery without end (CVE-2015-8104, CVE-2015-5307).
 pub const EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
 /// How many PAUSEs in a row exit, and how many cycles apart they still count as in a row.

@@ -1,8 +1,8 @@
 //! AMD SVM: a virtual CPU in a VMCB, behind the contract of `arch::vcpu`.
 //!
-//! `caps` (what the CPU offers) · `vmcb` (layout) · `intercept` (what makes it exit) · `exit` (why it
-//! did) · `inject` (events) · `npt` (second-level entries) · `bitmaps` · `asid` · `cpu` (the vCPU) ·
-//! `hw` (the world switch, the only unsafe code). "APM2" is AMD's manual, volume 2.
+//! `caps` (what the CPU offers) · `vmcb` (layout) · `intercept` (what makes it exit) · `exit` (why
+//! it did) · `inject` (events) · `npt` (second-level entries) · `bitmaps` · `asid` · `cpu` (the
+//! vCPU) · `hw` (the world switch, the only unsafe code). "APM2" is AMD's manual, volume 2.
 #![no_std]
 #![deny(unsafe_code)]
 

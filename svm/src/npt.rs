@@ -17,8 +17,8 @@ const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// How nested page-table entries are written on this CPU.
 ///
-/// Memory types go through the first four entries of the host's PAT, which must be as reset leaves them: WB,
-/// WT, UC-, UC. UC- serves [`MemType::WriteCombining`]: the guest's own PAT then decides
+/// Memory types go through the first four entries of the host's PAT, which must be as reset leaves
+/// them: WB, WT, UC-, UC. UC- serves [`MemType::WriteCombining`]: the guest's own PAT then decides
 /// (APM2 "Combining Memory Types").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Npt {
@@ -27,7 +27,8 @@ pub struct Npt {
 }
 
 impl Npt {
-    /// The format for a CPU with these capabilities. Where `nx` is on, EFER.NXE must be on in the host.
+    /// The format for a CPU with these capabilities. Where `nx` is on, EFER.NXE must be on in the
+    /// host.
     #[must_use]
     pub const fn new(caps: &crate::Caps) -> Npt {
         Npt { nx: caps.nx, largest: caps.largest_page }

@@ -251,7 +251,8 @@ impl Vmcb {
         }
     }
 
-    /// What every exit leaves to do before the next entry: no flush, and what the CPU cached is true.
+    /// What every exit leaves to do before the next entry: no flush, and what the CPU cached is
+    /// true.
     #[inline]
     pub const fn left(&mut self, clean: u32) {
         self.tlb_control = 0;
@@ -284,8 +285,8 @@ impl Vmcb {
         self.clean &= !clean::IOPM;
     }
 
-    /// Flushes the guest's translations on the next entry; where the CPU cannot flush one ASID, all. A wider
-    /// flush that is already due stays.
+    /// Flushes the guest's translations on the next entry; where the CPU cannot flush one ASID,
+    /// all. A wider flush that is already due stays.
     pub const fn flush(&mut self, by_asid: bool) {
         if !by_asid {
             self.tlb_control = FLUSH_ALL;

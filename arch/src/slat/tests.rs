@@ -61,8 +61,8 @@ impl Format for Plain {
 
 type View = Option<(u64, Perm)>;
 
-/// A store that walks the table after every write, as another CPU might, and compares each probe with what
-/// it may be: the old mapping, or the new one.
+/// A store that walks the table after every write, as another CPU might, and compares each probe
+/// with what it may be: the old mapping, or the new one.
 #[derive(Default)]
 struct Watched {
     frames: HashMap<u64, Vec<u64>>,
@@ -112,7 +112,8 @@ impl Watched {
         }
     }
 
-    /// Expects every probe to keep its mapping, except those in `from..to`, which may also become `after`.
+    /// Expects every probe to keep its mapping, except those in `from..to`, which may also become
+    /// `after`.
     fn watch(&mut self, at: &[u64], after: impl Fn(u64) -> Option<View>) {
         self.probes = at
             .iter()

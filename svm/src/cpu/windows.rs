@@ -1,8 +1,8 @@
 //! Interrupt and NMI windows, and NMI blocking.
 //!
-//! The interrupt window is a virtual interrupt (V_IRQ) whose delivery is intercepted. SVM does not tell
-//! when an NMI handler ends: IRET is intercepted while NMIs are blocked, and if an NMI waits, the IRET is
-//! stepped over with RFLAGS.TF, which stays hidden from the machine.
+//! The interrupt window is a virtual interrupt (V_IRQ) whose delivery is intercepted. SVM does not
+//! tell when an NMI handler ends: IRET is intercepted while NMIs are blocked, and if an NMI waits,
+//! the IRET is stepped over with RFLAGS.TF, which stays hidden from the machine.
 
 use crate::exit::code;
 use crate::inject;
@@ -131,7 +131,8 @@ impl Windows {
                 self.settle(vmcb);
             }
         } else if self.wanted.nmi && self.state != Nmi::Blocked && self.step.is_none() {
-            // NMIs are not blocked, or will not be after the IRET: one instruction, then look again.
+            // NMIs are not blocked, or will not be after the IRET: one instruction, then look
+            // again.
             self.step = Some(Step { own_tf: vmcb.rflags() & rflags::TF != 0, dr6: vmcb.dr6() });
             vmcb.set_rflags(vmcb.rflags() | rflags::TF);
         }
