@@ -10,11 +10,15 @@ extern crate std;
 
 pub mod acpipm;
 pub mod apicmsg;
+pub mod atapi;
+pub mod blk;
 pub mod debugcon;
 pub mod dma;
 pub mod kbc;
+pub mod fdc;
 pub mod fwcfg;
 pub mod hpet;
+pub mod ide;
 pub mod ioapic;
 pub mod lapic;
 pub mod pci;
