@@ -84,8 +84,9 @@ impl Pit {
         self.channels.get(usize::from(channel)).is_some_and(|it| it.out(tick(now)))
     }
 
-    /// How many times OUT0 has risen since the last call. For each, or for all as one where the
-    /// board is late, IRQ0 is pulsed; then it takes the level of [`Pit::out`].
+    /// How many times OUT0 has risen since the last call. Where that is not 0 the board pulses IRQ0
+    /// low and high, and leaves it high: a board that comes after OUT0 has fallen again then loses
+    /// no tick that a punctual one would have delivered.
     pub fn advance(&mut self, now: Nanos) -> u32 {
         self.catch_up(now);
         core::mem::take(&mut self.rises)
