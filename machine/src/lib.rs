@@ -1,4 +1,8 @@
-//! One guest computer: memory map, board wiring, and the exit match.
+//! One guest computer: memory map, board wiring, and THE exit match.
+//!
+//! Start at [`Machine`], then `exit` (why a guest stopped and who serves it), `irq` (what happens before the
+//! next entry), `board` (chips and wires), `insn` (instructions that fault on devices). Everything
+//! outside is behind [`host::Host`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -6,4 +10,336 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod board;
+mod clock;
+mod cpu;
+pub mod cpuid;
+mod crs;
+mod disks;
+pub mod effects;
+mod exit;
+mod firmware;
+mod guestmem;
+pub mod host;
+mod inbox;
 pub mod insn;
+mod irq;
+pub mod memmap;
+mod msrs;
+mod pio;
+mod reset;
+pub mod stats;
+mod taskswitch;
+
+pub use clock::Clock;
+pub use cpu::{Activity, Cpu};
+pub use disks::{Drive, SLOTS};
+pub use host::Host;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use arch::{GuestRam, Nanos, Why};
+use bios::{Bios, BiosConfig};
+use board::{Board, BoardConfig};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use cpuid::CpuidPolicy;
+use devmodel::fwcfg::{FwCfg, Items, MemoryKind, MemoryRange};
+use devmodel::rtc::WallClock;
+use disks::{BiosIo, Drives};
+use inbox::Inbox;
+use memmap::MemMap;
+use spin::Mutex;
+
+/// What a guest computer is built with.
+pub struct MachineConfig {
+    /// Its RAM.
+    pub ram: GuestRam,
+    /// Its video memory: a power of two from 1 MiB.
+    pub vram: &'static [AtomicU32],
+    /// A firmware image that ends at 4 GiB, a multiple of 64 KiB; its last 128 KiB are also copied below 1 MiB. `None` for
+    /// this project's own.
+    pub firmware: Option<&'static [u8]>,
+    /// How many vCPUs, 1 or more.
+    pub vcpus: usize,
+    /// CPUID of the host, by leaf and subleaf.
+    pub host_cpuid: fn(u32, u32) -> cpuid::Regs,
+    /// Guest time.
+    pub clock: Clock,
+    /// The real-time clock at power-on.
+    pub wall_clock: WallClock,
+    /// Drives by slot: four IDE places, then two floppy drives.
+    pub drives: [Option<Drive>; SLOTS],
+    /// What the firmware is told besides what the machine knows itself.
+    pub bios: BiosConfig,
+}
+
+/// One guest computer. Shared by the CPUs that run its vCPUs.
+pub struct Machine {
+    /// Its RAM.
+    pub ram: GuestRam,
+    pub(crate) vram: &'static [AtomicU32],
+    pub(crate) rom: &'static [u8],
+    pub(crate) own_firmware: bool,
+    pub(crate) clock: Clock,
+    pub(crate) cpuid: CpuidPolicy,
+    pub(crate) memmap: Mutex<MemMap>,
+    pub(crate) board: Mutex<Board>,
+    pub(crate) bios: Mutex<Bios>,
+    pub(crate) bios_config: BiosConfig,
+    pub(crate) bios_io: Mutex<BiosIo>,
+    pub(crate) drives: Drives,
+    pub(crate) inboxes: Box<[Inbox]>,
+    pub(crate) addresses: Box<[AtomicU64]>,
+    pub(crate) next_lowest: AtomicU32,
+    /// The 8259A pair's output.
+    pub(crate) intr: AtomicBool,
+    board_due: AtomicU64,
+    stopping: AtomicBool,
+    stop: Mutex<Option<Why>>,
+}
+
+impl Machine {
+    /// Builds the computer. Nothing is mapped and nothing runs yet: see [`Machine::power_on`].
+    #[must_use]
+    pub fn new(config: MachineConfig) -> Machine {
+        let MachineConfig {
+            ram,
+            vram,
+            firmware,
+            vcpus,
+            host_cpuid,
+            clock,
+            wall_clock,
+            drives,
+            bios: mut bios_config,
+        } = config;
+        let vcpus = vcpus.max(1);
+        let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
+        let vram_bytes = vram.len() as u64 * 4;
+        let memmap = MemMap::new(ram.low_size(), ram.high_size(), rom.len() as u64, vram_bytes);
+        let cpuid = CpuidPolicy::new(host_cpuid, vcpus as u32, clock.tsc_khz());
+        bios_config.low_ram = memmap.low_ram();
+        bios_config.high_ram = memmap.high_ram();
+        bios_config.apic_ids = (0..vcpus.min(255)).map(|id| id as u8).collect();
+        bios_config.video_memory = vram_bytes as u32;
+        bios_config.framebuffer = memmap::LOW_RAM_MAX as u32;
+        bios_config.pci_hole = (memmap::LOW_RAM_MAX as u32, memmap::IOAPIC as u32);
+        let fw_cfg = fw_cfg(&memmap, vcpus);
+        let mut board = Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg });
+        let drives = Drives::new(drives);
+        drives.attach(&mut board);
+        disks::fill_cmos(&mut board, &memmap, &drives);
+        Machine {
+            ram,
+            vram,
+            rom,
+            own_firmware: firmware.is_none(),
+            clock,
+            cpuid,
+            memmap: Mutex::new(memmap),
+            board: Mutex::new(board),
+            bios: Mutex::new(Bios::new()),
+            bios_config,
+            bios_io: Mutex::new(BiosIo::default()),
+            drives,
+            inboxes: (0..vcpus).map(|_| Inbox::default()).collect(),
+            addresses: (0..vcpus).map(|_| AtomicU64::new(0)).collect(),
+            next_lowest: AtomicU32::new(0),
+            intr: AtomicBool::new(false),
+            board_due: AtomicU64::new(u64::MAX),
+            stopping: AtomicBool::new(false),
+            stop: Mutex::new(None),
+        }
+    }
+
+    /// How many vCPUs it has.
+    #[must_use]
+    pub fn vcpus(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// MAXPHYADDR as the guest sees it.
+    #[must_use]
+    pub fn physical_bits(&self) -> u8 {
+        self.cpuid.physical_bits()
+    }
+
+    /// Guest time now.
+    #[must_use]
+    #[inline]
+    pub fn now<H: Host>(&self, host: &H) -> Nanos {
+        self.clock.nanos(host.tsc())
+    }
+
+    /// How guest time follows the host's TSC.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// When [`Machine::tick`] is next to be called; [`Nanos::NEVER`] for not at all.
+    #[must_use]
+    pub fn board_due(&self) -> Nanos {
+        Nanos(self.board_due.load(Ordering::Acquire))
+    }
+
+    /// Lets the board's chips do what is due.
+    pub fn tick<H: Host>(&self, host: &H) {
+        let now = self.now(host);
+        self.on_board(host, |board, fx| board.advance(now, fx));
+    }
+
+    /// Puts firmware into the shadow area, maps everything, and puts the chips into their power-on state.
+    /// Call before the first entry, and again for a reset. False where the host lacks memory.
+    pub fn power_on<H: Host>(&self, host: &H) -> bool {
+        *self.stop.lock() = None;
+        self.stopping.store(false, Ordering::Release);
+        *self.bios.lock() = Bios::new();
+        self.bios_io.lock().forget();
+        let now = self.now(host);
+        self.on_board(host, |board, fx| board.reset(now, fx));
+        let shadow = self.rom.len().min(128 << 10);
+        let start = memmap::MEGABYTE - shadow as u64;
+        let image = &self.rom[self.rom.len() - shadow..];
+        // RAM of less than a megabyte has no shadow; such a guest does not boot, and says so.
+        let _ = self.ram.write_slice(arch::GuestPhys(start), image);
+        self.memmap.lock().map_all(host)
+    }
+
+    /// Runs `work` on the locked board and then carries out its effects.
+    pub(crate) fn on_board<H: Host, R>(
+        &self,
+        host: &H,
+        work: impl FnOnce(&mut Board, &mut effects::Effects) -> R,
+    ) -> R {
+        let mut fx = effects::Effects::new();
+        let result = work(&mut self.board.lock(), &mut fx);
+        if fx.any() {
+            self.apply(host, &mut fx);
+        }
+        result
+    }
+
+    /// Carries out what an access asked for.
+    pub(crate) fn apply<H: Host>(&self, host: &H, fx: &mut effects::Effects) {
+        for (to, byte) in fx.output() {
+            host.output(*to, *byte);
+        }
+        while fx.ide.is_some() || fx.fdc.is_some() {
+            if let Some(effect) = fx.ide.take() {
+                self.run_ide(host, effect, fx);
+            }
+            if let Some(effect) = fx.fdc.take() {
+                self.run_fdc(host, effect, fx);
+            }
+        }
+        for message in fx.messages() {
+            self.send(host, message);
+        }
+        if let Some(level) = fx.intr {
+            self.set_intr(host, level);
+        }
+        if fx.remap || fx.vga || fx.a20 {
+            self.remap(host, fx);
+        }
+        if fx.init {
+            self.init_bsp(host);
+        }
+        if let Some(why) = fx.stop {
+            self.request_stop(why);
+        }
+        if fx.due {
+            let due = self.board.lock().due();
+            self.board_due.store(due.0, Ordering::Release);
+            host.board_due_changed();
+        }
+    }
+
+    /// Makes the memory map follow the chips.
+    fn remap<H: Host>(&self, host: &H, fx: &effects::Effects) {
+        let board = self.board.lock();
+        let mut map = self.memmap.lock();
+        if fx.remap {
+            map.set_windows(board.windows(), host);
+            map.set_writable(board.writable_shadow(), host);
+        }
+        if fx.vga {
+            map.set_vga_direct(board.vga_direct, host);
+        }
+        if fx.a20 {
+            map.set_a20(board.a20(), host);
+        }
+    }
+
+    /// The guest is to stop; the first reason counts.
+    pub fn request_stop(&self, why: Why) {
+        self.stop.lock().get_or_insert(why);
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Why the guest is to stop, if it is.
+    #[must_use]
+    #[inline]
+    pub fn stop_request(&self) -> Option<Why> {
+        if !self.stopping.load(Ordering::Acquire) {
+            return None;
+        }
+        *self.stop.lock()
+    }
+
+    /// The end of a level-triggered interrupt, for the I/O APIC.
+    pub(crate) fn end_of_interrupt<H: Host>(&self, host: &H, vector: u8) {
+        self.on_board(host, |board, fx| board.end_of_interrupt(vector, fx));
+    }
+
+    /// A byte from the person at the console for serial port `port` (0 or 1). False: no room now.
+    pub fn receive<H: Host>(&self, host: &H, port: usize, byte: u8) -> bool {
+        let now = self.now(host);
+        self.on_board(host, |board, fx| board.receive(port, byte, now, fx))
+    }
+
+    /// The power button of the case.
+    pub fn press_power_button<H: Host>(&self, host: &H) {
+        self.on_board(host, Board::press_power_button);
+    }
+
+    /// Works on the display: for showing it, and for its text.
+    pub fn with_vga<R>(
+        &self,
+        work: impl FnOnce(&mut devmodel::vga::Vga, &'static [AtomicU32]) -> R,
+    ) -> R {
+        work(&mut self.board.lock().vga, self.vram)
+    }
+
+    /// Works on the keyboard controller: keys and mouse movements.
+    pub fn with_keyboard<H: Host, R>(
+        &self,
+        host: &H,
+        work: impl FnOnce(&mut devmodel::ps2::Ps2) -> R,
+    ) -> R {
+        self.on_board(host, |board, fx| board.with_keyboard(work, fx))
+    }
+
+    pub(crate) fn vram_read(&self, offset: u64, width: u8) -> u64 {
+        use devmodel::vga::Vram;
+        (0..u64::from(width.min(8)))
+            .fold(0, |sum, n| sum | u64::from(Vram::get(self.vram, (offset + n) as u32)) << (8 * n))
+    }
+
+    pub(crate) fn vram_write(&self, offset: u64, width: u8, value: u64) {
+        use devmodel::vga::Vram;
+        for n in 0..u64::from(width.min(8)) {
+            Vram::set(self.vram, (offset + n) as u32, (value >> (8 * n)) as u8);
+        }
+    }
+}
+
+/// What foreign firmware is told: RAM, CPUs, the memory map.
+fn fw_cfg(map: &MemMap, vcpus: usize) -> FwCfg {
+    let ranges: Vec<MemoryRange> = map
+        .e820()
+        .into_iter()
+        .map(|(start, length, _)| MemoryRange { start, length, kind: MemoryKind::Ram })
+        .collect();
+    FwCfg::new(Items::pc(map.low_ram() + map.high_ram(), vcpus as u16, &ranges))
+}

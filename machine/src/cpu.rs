@@ -1,0 +1,103 @@
+//! What belongs to one vCPU besides its registers: local APIC, MSRs, counters. No lock: its owner is
+//! the CPU that runs it.
+
+use crate::insn::cache::InsnCache;
+use crate::memmap::LAPIC;
+use crate::msrs::Msrs;
+use crate::stats::Stats;
+use arch::Nanos;
+use devmodel::lapic::{LapicConfig, LocalApic};
+
+/// Whether a vCPU executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It runs.
+    Running,
+    /// HLT: until an interrupt, NMI or INIT.
+    Halted,
+    /// After INIT: until a start-up.
+    WaitForSipi,
+    /// A BIOS service or device waits for the host's disk.
+    WaitForDisk,
+}
+
+/// One vCPU's own state.
+pub struct Cpu {
+    /// Number, from 0; also its initial APIC ID.
+    pub id: usize,
+    /// Local APIC.
+    pub lapic: LocalApic,
+    /// Whether it executes.
+    pub activity: Activity,
+    /// Exit counters and trace.
+    pub stats: Stats,
+    pub(crate) msrs: Msrs,
+    pub(crate) cache: InsnCache,
+    /// An NMI waits.
+    pub(crate) nmi: bool,
+    /// Interrupts are to be looked at before the next entry.
+    pub(crate) attention: bool,
+    /// When the local APIC's timer is due.
+    pub(crate) lapic_due: Option<Nanos>,
+    /// Page number of the local APIC's registers; `u64::MAX` where they are not in memory.
+    pub(crate) lapic_page: u64,
+    /// The last code page: linear page and its translation, checked against the registers.
+    pub(crate) code: CodePage,
+}
+
+/// Where the last fetched instruction lay, to find the length of the same instruction again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CodePage {
+    pub rip: u64,
+    pub cr3: u64,
+    pub base: u64,
+    pub bits: u32,
+    pub gpa: u64,
+    pub valid: bool,
+}
+
+impl Cpu {
+    /// A vCPU after power-on. All but number 0 wait for a start-up.
+    #[must_use]
+    pub fn new(id: usize, physical_bits: u8) -> Cpu {
+        let config = LapicConfig {
+            id: id as u32,
+            bsp: id == 0,
+            x2apic: true,
+            tsc_deadline: true,
+            suppress_eoi: false,
+            physical_bits,
+        };
+        Cpu {
+            id,
+            lapic: LocalApic::new(config),
+            activity: if id == 0 { Activity::Running } else { Activity::WaitForSipi },
+            stats: Stats::default(),
+            msrs: Msrs::default(),
+            cache: InsnCache::default(),
+            nmi: false,
+            attention: true,
+            lapic_due: None,
+            lapic_page: LAPIC >> 12,
+            code: CodePage::default(),
+        }
+    }
+
+    /// When the local APIC's timer wants [`Machine::tick_cpu`](crate::Machine::tick_cpu).
+    #[must_use]
+    pub fn due(&self) -> Option<Nanos> {
+        self.lapic_due
+    }
+
+    /// As after power-on, counters kept.
+    pub fn reset(&mut self) {
+        self.lapic.reset();
+        self.activity = if self.id == 0 { Activity::Running } else { Activity::WaitForSipi };
+        self.msrs = Msrs::default();
+        self.nmi = false;
+        self.attention = true;
+        self.lapic_due = None;
+        self.lapic_page = LAPIC >> 12;
+        self.code.valid = false;
+    }
+}

@@ -1,0 +1,328 @@
+//! THE exit match: from why a guest stopped to the verb that serves it, one line an arm.
+
+use crate::cpu::{Activity, Cpu};
+use crate::host::Host;
+use crate::memmap::Region;
+use crate::{Machine, reset};
+use arch::exit::NestedFault;
+use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SysReg, Vcpu, Why};
+
+/// Counters beside [`Exit::kind`] for what a second-level fault or OUT was for.
+mod kind {
+    pub const MMIO: usize = 38;
+    pub const LAZY_RAM: usize = 39;
+    pub const HOLE: usize = 40;
+    pub const LAPIC_MMIO: usize = 41;
+    pub const BIOS_CALL: usize = 42;
+}
+
+impl Machine {
+    /// Serves an exit and prepares the registers for going on. `Some`: the guest stops.
+    #[inline]
+    pub fn on_exit<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        exit: Exit,
+    ) -> Option<Why> {
+        let start = host.tsc();
+        let kind = self.kind(cpu, &exit);
+        cpu.stats.record(&exit, kind, vcpu.rip(), start);
+        let resume = self.dispatch(cpu, vcpu, host, exit);
+        let stop = self.finish(cpu, vcpu, resume);
+        cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
+        stop
+    }
+
+    #[inline]
+    fn dispatch<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        exit: Exit,
+    ) -> Resume {
+        match exit {
+            Exit::Cpuid => self.cpuid(cpu, vcpu),
+            Exit::In { port, width } => self.exit_in(vcpu, host, port, width),
+            Exit::Out { port, width } => self.exit_out(cpu, vcpu, host, port, width),
+            Exit::NestedFault(fault) => self.nested_fault(cpu, vcpu, host, fault),
+            Exit::Rdmsr => self.rdmsr(cpu, vcpu, host),
+            Exit::Wrmsr => self.wrmsr(cpu, vcpu, host),
+            Exit::Hlt => Resume::Park,
+            Exit::InterruptWindow | Exit::NmiWindow | Exit::TprBelowThreshold => look_again(cpu),
+            Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer => Resume::Again,
+            Exit::StringIo(_) => self.emulate(cpu, vcpu, host),
+            Exit::Cr(access) => self.cr_access(cpu, vcpu, host, access),
+            Exit::Dr => self.dr_access(cpu, vcpu),
+            Exit::Eoi(vector) => self.eoi_virtualized(cpu, host, vector),
+            Exit::ApicAccess { .. } => self.lapic_mmio(cpu, vcpu, host),
+            Exit::ApicWrite { .. } => Resume::Stop(Why::Unhandled(56)),
+            Exit::Pause | Exit::Wbinvd | Exit::Invd | Exit::Mwait | Exit::Monitor => Resume::Next,
+            Exit::Xsetbv => self.xsetbv(vcpu, host),
+            Exit::Rdtsc => self.rdtsc(vcpu, host),
+            Exit::Rdtscp | Exit::Rdpmc | Exit::Invlpg => Resume::Raise(Fault::UD),
+            Exit::Hypercall | Exit::Undefined => Resume::Raise(Fault::UD),
+            Exit::Exception { vector, error_code, qualification } => {
+                reflect(vector, error_code, qualification)
+            }
+            Exit::TaskSwitch { .. } => self.task_switch(cpu, vcpu, host, exit),
+            Exit::TripleFault => Resume::Stop(Why::TripleFault),
+            Exit::Init | Exit::MonitorTrap => Resume::Again,
+            Exit::Other { code, .. } => Resume::Stop(Why::Unhandled(code)),
+            Exit::BadState { code } => Resume::Stop(Why::BadState(code)),
+        }
+    }
+
+    /// Moves RIP as the handler said.
+    #[inline]
+    fn finish<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, resume: Resume) -> Option<Why> {
+        match resume {
+            Resume::Again => None,
+            Resume::Next => self.next(cpu, vcpu),
+            Resume::Skip(len) => {
+                self.skip(vcpu, len);
+                None
+            }
+            Resume::Raise(fault) => raise(vcpu, fault),
+            Resume::Park => {
+                let stop = self.next(cpu, vcpu);
+                cpu.activity = Activity::Halted;
+                cpu.attention = true;
+                stop
+            }
+            Resume::Wait => {
+                cpu.activity = Activity::WaitForDisk;
+                cpu.attention = true;
+                None
+            }
+            Resume::Stop(why) => Some(why),
+        }
+    }
+
+    #[inline]
+    fn next<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Option<Why> {
+        if let Some(rip) = vcpu.next_rip() {
+            vcpu.set_rip(rip);
+            return None;
+        }
+        match self.insn_len(cpu, vcpu) {
+            Ok(len) => {
+                self.skip(vcpu, len);
+                None
+            }
+            Err(Resume::Raise(fault)) => raise(vcpu, fault),
+            Err(_) => Some(Why::Unhandled(0xf)),
+        }
+    }
+
+    #[inline]
+    fn skip<V: Vcpu>(&self, vcpu: &mut V, len: u8) {
+        let rip = vcpu.rip().wrapping_add(len.into());
+        vcpu.set_rip(match crate::insn::exec::code_bits(vcpu) {
+            64 => rip,
+            32 => rip & 0xffff_ffff,
+            _ => rip & 0xffff,
+        });
+    }
+
+    #[inline]
+    fn kind(&self, cpu: &Cpu, exit: &Exit) -> usize {
+        match exit {
+            Exit::NestedFault(fault) => match fault.gpa.0 {
+                at if at >> 12 == cpu.lapic_page => kind::LAPIC_MMIO,
+                _ => match self.memmap.lock().find(fault.gpa) {
+                    Region::Ram | Region::Shadow | Region::Rom(_) | Region::Vram(_) => {
+                        kind::LAZY_RAM
+                    }
+                    Region::Mmio(..) => kind::MMIO,
+                    Region::Hole => kind::HOLE,
+                },
+            },
+            Exit::Out { port, .. } if *port == bios::TRAP_PORT => kind::BIOS_CALL,
+            _ => exit.kind(),
+        }
+    }
+
+    #[inline]
+    fn cpuid<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Resume {
+        let (leaf, subleaf) = (vcpu.gprs().rax() as u32, vcpu.gprs().rcx() as u32);
+        let state = crate::cpuid::Dynamic {
+            apic_id: cpu.id as u32,
+            cr4: vcpu.reg(SysReg::Cr4),
+            apic_enabled: cpu.lapic.base() & 1 << 11 != 0,
+        };
+        let [a, b, c, d] = self.cpuid.get(leaf, subleaf, state);
+        let gprs = vcpu.gprs_mut();
+        gprs.set_rax(a.into());
+        gprs.set_rbx(b.into());
+        gprs.set_rcx(c.into());
+        gprs.set_rdx(d.into());
+        Resume::Next
+    }
+
+    fn rdmsr<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
+        let msr = vcpu.gprs().rcx() as u32;
+        match self.read_msr(cpu, vcpu, host, msr) {
+            Ok(value) => {
+                vcpu.gprs_mut().set_rax(value & 0xffff_ffff);
+                vcpu.gprs_mut().set_rdx(value >> 32);
+                Resume::Next
+            }
+            Err(fault) => Resume::Raise(fault),
+        }
+    }
+
+    fn wrmsr<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
+        let gprs = vcpu.gprs();
+        let value = gprs.rax() & 0xffff_ffff | gprs.rdx() << 32;
+        let msr = gprs.rcx() as u32;
+        match self.write_msr(cpu, vcpu, host, msr, value) {
+            Ok(()) => {
+                if msr == 0x808 {
+                    self.sync_tpr(cpu, vcpu);
+                }
+                Resume::Next
+            }
+            Err(fault) => Resume::Raise(fault),
+        }
+    }
+
+    fn rdtsc<V: Vcpu, H: Host>(&self, vcpu: &mut V, host: &H) -> Resume {
+        let tsc = host.tsc().wrapping_add(vcpu.reg(SysReg::TscOffset));
+        vcpu.gprs_mut().set_rax(tsc & 0xffff_ffff);
+        vcpu.gprs_mut().set_rdx(tsc >> 32);
+        Resume::Next
+    }
+
+    #[inline]
+    fn exit_in<V: Vcpu, H: Host>(&self, vcpu: &mut V, host: &H, port: u16, width: u8) -> Resume {
+        let value = self.port_in(host, port, width);
+        vcpu.gprs_mut().set_width(Gpr::Rax, width, value.into());
+        self.after_io()
+    }
+
+    #[inline]
+    fn exit_out<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        port: u16,
+        width: u8,
+    ) -> Resume {
+        if port == bios::TRAP_PORT {
+            return self.bios_call(cpu, vcpu, host);
+        }
+        let value = vcpu.gprs().rax() as u32;
+        self.port_out(host, port, width, value);
+        self.after_io()
+    }
+
+    /// A port or device access may have asked for a reset or power-off.
+    #[inline]
+    fn after_io(&self) -> Resume {
+        match self.stop_request() {
+            None => Resume::Next,
+            Some(why) => Resume::Stop(why),
+        }
+    }
+
+    fn nested_fault<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        fault: NestedFault,
+    ) -> Resume {
+        if fault.gpa.0 >> 12 == cpu.lapic_page {
+            return self.lapic_mmio(cpu, vcpu, host);
+        }
+        let region = self.memmap.lock().find(fault.gpa);
+        match region {
+            Region::Ram if self.fill(host, fault.gpa, Perm::RWX) => Resume::Again,
+            Region::Shadow
+                if !fault.access.contains(Access::WRITE)
+                    && self.fill(host, fault.gpa, Perm::RX) =>
+            {
+                Resume::Again
+            }
+            Region::Mmio(..) | Region::Hole if fault.access.contains(Access::EXEC) => {
+                log::error!("vcpu {}: jumped to {}, where nothing is", cpu.id, fault.gpa);
+                Resume::Stop(Why::Unhandled(fault.gpa.0))
+            }
+            _ if fault.access.contains(Access::WALK) => {
+                log::error!("vcpu {}: page tables at {}, not in RAM", cpu.id, fault.gpa);
+                Resume::Stop(Why::Unhandled(fault.gpa.0))
+            }
+            _ => {
+                let resume = self.emulate(cpu, vcpu, host);
+                match (self.stop_request(), resume) {
+                    (Some(why), _) => Resume::Stop(why),
+                    (None, resume) => resume,
+                }
+            }
+        }
+    }
+
+    /// Maps a page that was left out or taken away for a moment.
+    fn fill<H: Host>(&self, host: &H, gpa: arch::GuestPhys, perm: Perm) -> bool {
+        host.map(gpa.page(), 4096, crate::host::Backing::Ram, perm)
+    }
+
+    fn lapic_mmio<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
+        let tpr = cpu.lapic.tpr();
+        let resume = self.emulate(cpu, vcpu, host);
+        if cpu.lapic.tpr() != tpr {
+            self.sync_tpr(cpu, vcpu);
+        }
+        resume
+    }
+
+    fn eoi_virtualized<H: Host>(&self, cpu: &mut Cpu, host: &H, vector: u8) -> Resume {
+        self.end_of_interrupt(host, vector);
+        look_again(cpu)
+    }
+
+    /// INIT from the monitor or another vCPU on this one's behalf.
+    pub fn reset_vcpu<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
+        cpu.reset();
+        self.publish_address(cpu);
+        reset::power_on(vcpu);
+        vcpu.set_reg(SysReg::TscOffset, self.clock.start_tsc().wrapping_neg());
+    }
+}
+
+fn look_again(cpu: &mut Cpu) -> Resume {
+    cpu.attention = true;
+    Resume::Again
+}
+
+/// An exception that was intercepted only to look at it goes on to the guest.
+fn reflect(vector: u8, error_code: Option<u32>, qualification: u64) -> Resume {
+    let cr2 = (vector == arch::event::vector::PF).then_some(qualification);
+    Resume::Raise(Fault { vector, error_code, cr2 })
+}
+
+/// Queues a fault, combined with an event whose delivery it may have interrupted.
+fn raise<V: Vcpu>(vcpu: &mut V, fault: Fault) -> Option<Why> {
+    let event = Event {
+        kind: EventKind::Exception,
+        vector: fault.vector,
+        error_code: fault.error_code,
+        insn_len: 0,
+    };
+    let event = match vcpu.pending_event() {
+        None => event,
+        Some(first) => match first.combine(event) {
+            Some(event) => event,
+            None => return Some(Why::TripleFault),
+        },
+    };
+    if let Some(cr2) = fault.cr2 {
+        vcpu.set_reg(SysReg::Cr2, cr2);
+    }
+    vcpu.inject(Some(event));
+    None
+}

@@ -1,0 +1,81 @@
+//! What a guest computer needs from whoever runs it: time, wake-ups, mappings, disks, output.
+
+use arch::{GuestPhys, Perm};
+use devmodel::blk::{BlkError, BlkRequest, Segment};
+
+/// Where a byte that the guest wrote comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// First serial port, 3F8h.
+    Com1,
+    /// Second serial port, 2F8h.
+    Com2,
+    /// Debug consoles, ports E9h and 402h.
+    Debug,
+}
+
+/// What lies behind a run of guest-physical addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// The guest's RAM at the same guest-physical address.
+    Ram,
+    /// The guest's RAM at another guest-physical address.
+    RamAt(GuestPhys),
+    /// The firmware image, from this offset.
+    Rom(u64),
+    /// Video memory, from this offset.
+    Vram(u64),
+}
+
+/// Data of a disk request.
+#[derive(Debug)]
+pub enum DiskData<'a> {
+    /// None: a flush.
+    None,
+    /// These runs of guest memory, in order.
+    Guest(&'a [Segment]),
+    /// A buffer of the chip: to fill, or to take at once.
+    Buffer(&'a mut [u8]),
+}
+
+/// What the host says to a disk request.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskAnswer {
+    /// It is finished.
+    Done(Result<(), BlkError>),
+    /// [`Machine::disk_done`](crate::Machine::disk_done) will tell.
+    Pending,
+}
+
+/// The world outside one guest. `hv` implements it; tests script it.
+pub trait Host {
+    /// The host's time-stamp counter.
+    fn tsc(&self) -> u64;
+
+    /// Makes a vCPU look at its inbox: wakes it, or interrupts it where it runs. May be called from any
+    /// CPU and for a vCPU that does not exist.
+    fn kick(&self, vcpu: usize);
+
+    /// A byte for the person at the console.
+    fn output(&self, to: Output, byte: u8);
+
+    /// Maps guest-physical addresses (4 KiB aligned, `bytes` a multiple of 4 KiB) for all vCPUs.
+    /// False where there is no memory for the tables or nothing behind the addresses.
+    fn map(&self, gpa: GuestPhys, bytes: u64, backing: Backing, perm: Perm) -> bool;
+
+    /// Removes mappings, and makes sure that no vCPU uses them any more.
+    fn unmap(&self, gpa: GuestPhys, bytes: u64);
+
+    /// Starts a disk request.
+    fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer;
+
+    /// A removable medium was ejected or closed by the guest.
+    fn tray(&self, disk: u8, open: bool);
+
+    /// Sets the extended-state mask XCR0, checked against CPUID already.
+    fn set_xcr0(&self, value: u64);
+
+    /// The earliest time at which a chip of the board wants [`Machine::tick`](crate::Machine::tick) changed.
+    fn board_due_changed(&self);
+}

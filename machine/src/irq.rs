@@ -1,0 +1,283 @@
+//! Interrupts on their way to a vCPU: messages to local APICs, the 8259A's pin, and what is injected
+//! before an entry.
+
+use crate::cpu::{Activity, Cpu};
+use crate::host::Host;
+use crate::inbox::{self, Inbox};
+use crate::memmap::LAPIC;
+use crate::{Machine, reset};
+use arch::control::rflags;
+use arch::{Event, SysReg, Vcpu};
+use core::sync::atomic::Ordering;
+use devmodel::apicmsg::{DeliveryMode, Message};
+use devmodel::lapic::{ApicAddress, Delivery, Ipi, Shorthand};
+
+impl Machine {
+    /// Makes an APIC's new address known to senders.
+    pub(crate) fn publish_address(&self, cpu: &Cpu) {
+        if let Some(slot) = self.addresses.get(cpu.id) {
+            slot.store(cpu.lapic.address().to_bits(), Ordering::Release);
+        }
+    }
+
+    fn address(&self, vcpu: usize) -> Option<ApicAddress> {
+        let bits = self.addresses.get(vcpu)?.load(Ordering::Acquire);
+        Some(ApicAddress::from_bits(bits))
+    }
+
+    /// Delivers a message to every local APIC that it names.
+    pub fn send<H: Host>(&self, host: &H, message: &Message) {
+        let matches = |vcpu: usize| {
+            self.address(vcpu).is_some_and(|a| a.matches(message.dest, message.logical))
+        };
+        if message.mode == DeliveryMode::LowestPriority {
+            // Round robin: as good as any arbitration that a guest can observe.
+            let count = self.inboxes.len().max(1);
+            let start = self.next_lowest.fetch_add(1, Ordering::Relaxed) as usize;
+            let chosen = (0..count).map(|n| (start + n) % count).find(|vcpu| matches(*vcpu));
+            if let Some(vcpu) = chosen {
+                self.post(host, vcpu, message);
+            }
+            return;
+        }
+        for vcpu in 0..self.inboxes.len() {
+            if matches(vcpu) {
+                self.post(host, vcpu, message);
+            }
+        }
+    }
+
+    fn post<H: Host>(&self, host: &H, vcpu: usize, message: &Message) {
+        let Some(inbox) = self.inboxes.get(vcpu) else { return };
+        match message.mode {
+            DeliveryMode::Fixed | DeliveryMode::LowestPriority => {
+                inbox.post(message.vector, message.level);
+            }
+            DeliveryMode::Nmi => inbox.raise(inbox::NMI),
+            DeliveryMode::Init => inbox.raise(inbox::INIT),
+            DeliveryMode::StartUp => inbox.start_up(message.vector),
+            DeliveryMode::ExtInt => inbox.raise(inbox::LOOK),
+            DeliveryMode::Smi | DeliveryMode::Reserved => return,
+        }
+        host.kick(vcpu);
+    }
+
+    /// Sends what a write to the interrupt command register asked for.
+    pub(crate) fn send_ipi<H: Host>(&self, cpu: &mut Cpu, host: &H, ipi: &Ipi) {
+        match ipi.shorthand {
+            Shorthand::Oneself => {
+                let delivery = cpu.lapic.deliver(&ipi.message);
+                self.deliver(cpu, delivery);
+            }
+            Shorthand::Destination => self.send(host, &ipi.message),
+            Shorthand::All | Shorthand::Others => {
+                for vcpu in 0..self.inboxes.len() {
+                    if vcpu != cpu.id || ipi.shorthand == Shorthand::All {
+                        self.post(host, vcpu, &ipi.message);
+                    }
+                }
+            }
+        }
+        cpu.attention = true;
+    }
+
+    /// Notes what a message asks of the vCPU that it arrived at.
+    fn deliver(&self, cpu: &mut Cpu, delivery: Delivery) {
+        match delivery {
+            Delivery::Ignored => {}
+            Delivery::Accepted | Delivery::ExtInt => cpu.attention = true,
+            Delivery::Nmi => {
+                cpu.nmi = true;
+                cpu.attention = true;
+            }
+            Delivery::Init => self.inbox(cpu.id).raise(inbox::INIT),
+            Delivery::StartUp(page) => self.inbox(cpu.id).start_up(page),
+        }
+    }
+
+    fn inbox(&self, vcpu: usize) -> &Inbox {
+        // A vCPU's number is below the count that made it.
+        &self.inboxes[vcpu]
+    }
+
+    /// Empties the inbox.
+    fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
+        let flags = self.inbox(cpu.id).take();
+        cpu.attention = true;
+        if flags & inbox::VECTORS != 0 {
+            let (edge, level) = self.inbox(cpu.id).take_vectors();
+            cpu.lapic.accept_all(&edge, &level);
+        }
+        if flags & inbox::NMI != 0 {
+            cpu.nmi = true;
+        }
+        if flags & inbox::INIT != 0 {
+            cpu.lapic.init();
+            self.publish_address(cpu);
+            cpu.nmi = false;
+            cpu.lapic_due = None;
+            reset::init(vcpu);
+            let bsp = cpu.lapic.base() & 1 << 8 != 0;
+            cpu.activity = if bsp { Activity::Running } else { Activity::WaitForSipi };
+        }
+        if flags & inbox::STARTUP != 0 && cpu.activity == Activity::WaitForSipi {
+            reset::start_up(vcpu, self.inbox(cpu.id).startup_page());
+            cpu.activity = Activity::Running;
+        }
+    }
+
+    /// Prepares the next entry: takes what others left, lets the timer expire, wakes a halted vCPU, and
+    /// injects what can be taken now. True: enter; false: there is nothing to run.
+    #[inline]
+    pub fn before_entry<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
+        if !self.inboxes.get(cpu.id).is_none_or(Inbox::is_empty) {
+            self.drain(cpu, vcpu);
+        }
+        if !cpu.attention {
+            return cpu.activity == Activity::Running;
+        }
+        self.attend(cpu, vcpu, host)
+    }
+
+    fn attend<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
+        cpu.attention = false;
+        if let Some(due) = cpu.lapic_due {
+            let now = self.now(host);
+            if due <= now {
+                cpu.lapic.advance(now);
+                cpu.lapic_due = cpu.lapic.due();
+            }
+        }
+        if cpu.activity == Activity::WaitForSipi {
+            return false;
+        }
+        let tpr = (vcpu.reg(SysReg::Cr8) as u8) << 4;
+        cpu.lapic.set_tpr(tpr);
+        let enabled = vcpu.rflags() & rflags::IF != 0;
+        let extint = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
+        let vector = cpu.lapic.pending_vector();
+        let waiting = extint || vector.is_some();
+        if cpu.activity == Activity::Halted {
+            if !cpu.nmi && !(waiting && enabled) {
+                return false;
+            }
+            cpu.activity = Activity::Running;
+        }
+        if cpu.activity == Activity::WaitForDisk {
+            if !self.disk_ready() && !cpu.nmi && !(waiting && enabled) {
+                return false;
+            }
+            cpu.activity = Activity::Running;
+        }
+        let blocking = vcpu.blocking();
+        if vcpu.pending_event().is_some() {
+            // An interrupted delivery goes first; the rest waits for a window.
+            self.ask_for_window(cpu, vcpu, waiting);
+            return true;
+        }
+        if cpu.nmi && !blocking.nmi && !blocking.shadow {
+            cpu.nmi = false;
+            vcpu.inject(Some(Event::NMI));
+        } else if waiting && enabled && !blocking.shadow {
+            let vector = if extint { self.acknowledge_pic(host) } else { cpu.lapic.acknowledge() };
+            vcpu.inject(vector.map(Event::interrupt));
+        }
+        let more = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
+        let more = more || cpu.lapic.pending_vector().is_some();
+        self.ask_for_window(cpu, vcpu, more);
+        true
+    }
+
+    /// An interrupt that waits needs an exit as soon as the guest can take it. One that the TPR holds
+    /// back needs an exit when the TPR falls.
+    fn ask_for_window<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, waiting: bool) {
+        let masked = if waiting { 0 } else { cpu.lapic.held_back_class().unwrap_or(0) };
+        vcpu.request_window(waiting, cpu.nmi, masked);
+    }
+
+    /// The 8259A's vector, and its pin afterwards.
+    fn acknowledge_pic<H: Host>(&self, host: &H) -> Option<u8> {
+        let mut board = self.board.lock();
+        let vector = board.acknowledge_pic();
+        self.intr.store(board.intr(), Ordering::Release);
+        drop(board);
+        let _ = host;
+        Some(vector)
+    }
+
+    /// The 8259A's pin changed: the vCPU whose LINT0 takes it looks again.
+    pub(crate) fn set_intr<H: Host>(&self, host: &H, level: bool) {
+        let old = self.intr.swap(level, Ordering::AcqRel);
+        if level
+            && !old
+            && let Some(inbox) = self.inboxes.first()
+        {
+            inbox.raise(inbox::LOOK);
+            host.kick(0);
+        }
+    }
+
+    /// Fast reset: INIT for the bootstrap processor.
+    pub(crate) fn init_bsp<H: Host>(&self, host: &H) {
+        if let Some(inbox) = self.inboxes.first() {
+            inbox.raise(inbox::INIT);
+            host.kick(0);
+        }
+    }
+
+    /// Every vCPU looks again at what it waits for.
+    pub(crate) fn wake_all<H: Host>(&self, host: &H) {
+        for (vcpu, inbox) in self.inboxes.iter().enumerate() {
+            inbox.raise(inbox::LOOK);
+            host.kick(vcpu);
+        }
+    }
+
+    /// The local APIC's timer is due: look at it before the next entry.
+    pub fn tick_cpu(&self, cpu: &mut Cpu) {
+        cpu.attention = true;
+    }
+
+    /// A read of the local APIC's page. Registers are 32 bits wide on 16-byte boundaries.
+    pub(crate) fn lapic_read<H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        host: &H,
+        offset: u16,
+        width: u8,
+    ) -> u64 {
+        let now = self.now(host);
+        let number = (offset >> 4) as u8;
+        let shift = u32::from(offset & 3) * 8;
+        let value = if offset & 0xc == 0 { cpu.lapic.read(number, now) } else { 0 };
+        u64::from(value >> shift) & crate::insn::alu::mask(width)
+    }
+
+    /// A write to the local APIC's page. Only aligned 32-bit writes count (SDM 3A "APIC Register Address
+    /// Map"); wider ones carry the register in their low half.
+    pub(crate) fn lapic_write<H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        host: &H,
+        offset: u16,
+        width: u8,
+        value: u64,
+    ) {
+        if offset & 0xf != 0 || width < 4 {
+            return;
+        }
+        let effect = cpu.lapic.write((offset >> 4) as u8, value as u32, self.now(host));
+        self.lapic_effect(cpu, host, effect);
+    }
+
+    /// Writes the task priority that xAPIC or x2APIC set through to the CPU.
+    pub(crate) fn sync_tpr<V: Vcpu>(&self, cpu: &Cpu, vcpu: &mut V) {
+        vcpu.set_reg(SysReg::Cr8, u64::from(cpu.lapic.tpr() >> 4));
+    }
+
+    /// Whether a vCPU's local APIC stands where the memory map expects it.
+    #[must_use]
+    pub fn lapic_is_standard(cpu: &Cpu) -> bool {
+        cpu.lapic_page == LAPIC >> 12
+    }
+}

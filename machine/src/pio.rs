@@ -1,0 +1,43 @@
+//! Accesses to the board from outside its lock: ports and devices in memory.
+
+use crate::Machine;
+use crate::host::Host;
+use crate::memmap::Mmio;
+
+impl Machine {
+    /// Reads a port.
+    #[inline]
+    pub(crate) fn port_in<H: Host>(&self, host: &H, port: u16, width: u8) -> u32 {
+        let now = self.now(host);
+        self.on_board(host, |board, fx| board.port_in(port, width, now, fx))
+    }
+
+    /// Writes a port.
+    #[inline]
+    pub(crate) fn port_out<H: Host>(&self, host: &H, port: u16, width: u8, value: u32) {
+        let now = self.now(host);
+        self.on_board(host, |board, fx| board.port_out(self.vram, port, width, value, now, fx));
+    }
+
+    /// Reads a device in memory.
+    pub(crate) fn mmio_read<H: Host>(&self, host: &H, device: Mmio, offset: u64, width: u8) -> u64 {
+        let now = self.now(host);
+        let value = self.board.lock().mmio_read(self.vram, device, offset, width, now);
+        value & crate::insn::alu::mask(width)
+    }
+
+    /// Writes a device in memory.
+    pub(crate) fn mmio_write<H: Host>(
+        &self,
+        host: &H,
+        device: Mmio,
+        offset: u64,
+        width: u8,
+        value: u64,
+    ) {
+        let now = self.now(host);
+        self.on_board(host, |board, fx| {
+            board.mmio_write(self.vram, device, offset, width, value, now, fx);
+        });
+    }
+}

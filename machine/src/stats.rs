@@ -1,0 +1,81 @@
+//! Exit counters and the trace of the last exits, always on.
+
+use arch::exit::{EXIT_KINDS, Exit, KIND_NAMES};
+
+/// Exits that the trace keeps; a power of two.
+pub const TRACE_LEN: usize = 64;
+
+/// One exit as the trace keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Why.
+    pub exit: Exit,
+    /// Where.
+    pub rip: u64,
+    /// Host TSC.
+    pub tsc: u64,
+}
+
+/// Counters of one vCPU.
+pub struct Stats {
+    count: [u64; EXIT_KINDS],
+    cycles: [u64; EXIT_KINDS],
+    trace: [Record; TRACE_LEN],
+    next: usize,
+    total: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let record = Record { exit: Exit::Hlt, rip: 0, tsc: 0 };
+        Stats {
+            count: [0; EXIT_KINDS],
+            cycles: [0; EXIT_KINDS],
+            trace: [record; TRACE_LEN],
+            next: 0,
+            total: 0,
+        }
+    }
+}
+
+impl Stats {
+    /// Notes an exit.
+    #[inline]
+    pub fn record(&mut self, exit: &Exit, kind: usize, rip: u64, tsc: u64) {
+        if let Some(count) = self.count.get_mut(kind) {
+            *count += 1;
+        }
+        if let Some(slot) = self.trace.get_mut(self.next) {
+            *slot = Record { exit: *exit, rip, tsc };
+        }
+        self.next = (self.next + 1) & (TRACE_LEN - 1);
+        self.total += 1;
+    }
+
+    /// Adds TSC ticks spent on an exit of this kind.
+    #[inline]
+    pub fn spent(&mut self, kind: usize, cycles: u64) {
+        if let Some(sum) = self.cycles.get_mut(kind) {
+            *sum += cycles;
+        }
+    }
+
+    /// All exits.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Name, count and cycles of every kind that happened.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64, u64)> + '_ {
+        let rows = KIND_NAMES.iter().zip(self.count.iter().zip(&self.cycles));
+        rows.filter(|(_, (count, _))| **count != 0).map(|(name, (n, c))| (*name, *n, *c))
+    }
+
+    /// The last exits, oldest first.
+    pub fn trace(&self) -> impl Iterator<Item = &Record> {
+        let kept = self.total.min(TRACE_LEN as u64) as usize;
+        let first = self.next + TRACE_LEN - kept;
+        (0..kept).filter_map(move |n| self.trace.get((first + n) & (TRACE_LEN - 1)))
+    }
+}
