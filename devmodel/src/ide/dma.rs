@@ -16,7 +16,15 @@ impl Channel {
     /// A DMA command waits for the bus master, or goes on if that runs.
     pub fn dma_ready(&mut self) -> Effect {
         self.transfer.phase = Phase::DmaReady;
-        self.set_status(READY | DRQ);
+        let kind = self.transfer.kind;
+        let regs = &mut self.regs[self.selected];
+        regs.status = READY | DRQ;
+        // The interrupt reason leaves the command phase, for those who poll.
+        match kind {
+            Kind::PacketParameters => regs.count.current = 0,
+            Kind::PacketReply | Kind::PacketRead | Kind::PacketRaw => regs.count.current = 2,
+            Kind::Read | Kind::Write | Kind::Flush | Kind::Reply | Kind::Packet => {}
+        }
         if self.bm.runs() { Effect::Dma(self.bus) } else { Effect::None }
     }
 

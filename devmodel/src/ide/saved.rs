@@ -111,8 +111,7 @@ impl Ide {
             require(buffer.len() == part.transfer.filled as usize, "ide buffer length")?;
         }
         for ((to, part), bytes) in self.channels.iter_mut().zip(parts).zip(buffers) {
-            let Channel { bus: _, drives, regs, selected, control, bm, transfer, seq, buffer } =
-                to;
+            let Channel { bus: _, drives, regs, selected, control, bm, transfer, seq, buffer } = to;
             (*drives, *regs, *selected, *control) =
                 (part.drives, part.regs, part.selected, part.control);
             (*bm, *transfer, *seq) = (part.bm, part.transfer, part.seq);

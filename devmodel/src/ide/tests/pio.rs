@@ -88,7 +88,8 @@ fn multiple_mode_moves_blocks_of_the_set_size_and_is_refused_before_it_is_set() 
 
 #[test]
 fn identify_says_what_drivers_rely_on_and_its_checksum_is_right() {
-    let mut rig = Rig::new().disk(0, 0x1234_5678 >> 12);
+    let mut rig = Rig::new();
+    rig.ide.attach_disk(MASTER, DiskId(0), &Media::disk(0x1_2345, "X1"));
     rig.out(6, 0xA0);
     rig.out(7, 0xEC);
     let id = rig.read_data(512);
@@ -141,7 +142,8 @@ fn addresses_beyond_the_end_are_not_found_in_every_form() {
 
 #[test]
 fn hob_shows_the_previous_byte_until_the_next_write() {
-    let mut rig = Rig::new().disk(0, 0x12_3456);
+    let mut rig = Rig::new();
+    rig.ide.attach_disk(MASTER, DiskId(0), &Media::disk(0x12_3456, ""));
     rig.out(6, 0xE0);
     rig.out(7, 0x27);
     let low: Vec<u8> = (3..6).map(|r| rig.ide.read(P, r)).collect();
