@@ -1,0 +1,98 @@
+//! `Bios`: the little that firmware remembers outside guest RAM, and the way from a trap to its service.
+
+use crate::boot::BootState;
+use crate::caller::{Call, Caller, Flow, Outcome};
+use crate::int13::{Emulation, Staged};
+use crate::platform::Platform;
+use crate::rom::{Service, service_at};
+use arch::control::rflags;
+use arch::{GuestPhys, Nanos};
+
+/// The firmware of one guest. What programs may look at is in the guest's RAM (BDA, EBDA); this is the rest.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bios {
+    /// How far boot has come.
+    pub(crate) boot: BootState,
+    /// What El Torito emulates.
+    pub(crate) emulation: Option<Emulation>,
+    /// A transfer to memory that is not RAM, in pieces.
+    pub(crate) staged: Option<Staged>,
+    /// Media last seen in the floppy drives.
+    pub(crate) floppy_media: [u32; 4],
+    /// Medium last seen in the CD drive.
+    pub(crate) cd_media: u32,
+    /// INT 13h 4500h calls not yet taken back.
+    pub(crate) cd_locks: u8,
+    /// Segment where the search for option ROMs goes on.
+    pub(crate) rom_segment: u16,
+    /// When the wait that is going on (INT 15h 86h, the menu) ends.
+    pub(crate) wait_until: Option<Nanos>,
+}
+
+/// An upper bound for the bytes that a saved state needs.
+pub const STATE_BYTES: usize = 256;
+
+impl Bios {
+    /// Firmware before its first POST.
+    #[must_use]
+    pub fn new() -> Bios {
+        Bios::default()
+    }
+
+    /// Serves a trap: `cpu` is the vCPU whose OUT to the trap port exited.
+    pub fn call<P: Platform>(&mut self, cpu: &mut Caller, bus: &mut P) -> Outcome {
+        let linear = (cpu.cs.base as u32).wrapping_add(cpu.rip as u32);
+        let Some(GuestPhys(at)) = bus.translate(linear, false) else { return Outcome::NotRom };
+        // Just after reset the code runs from the image below 4 GiB.
+        let at = if at >= 0xffff_0000 { at - 0xfff0_0000 } else { at };
+        let Some(service) = service_at(at) else { return Outcome::NotRom };
+        let before = *cpu;
+        let mut call = Call::new(cpu, bus);
+        let flow = self.serve(service, &mut call);
+        if service.has_frame() && flow == Flow::Done {
+            call.stub_flags(false, false);
+            call.store_frame();
+        }
+        if let Some((linear, write)) = call.fault {
+            *cpu = before;
+            return Outcome::PageFault { linear, write };
+        }
+        match flow {
+            Flow::Done => Outcome::Done,
+            Flow::Again | Flow::Spin => {
+                cpu.gprs = before.gprs;
+                Call::new(cpu, bus).stub_flags(true, flow == Flow::Spin);
+                Outcome::Done
+            }
+            Flow::Wait => {
+                *cpu = before;
+                // As a BIOS does that waits for its disk. In V86 the real flag is the monitor's.
+                if cpu.rflags & rflags::VM == 0 {
+                    cpu.rflags |= rflags::IF;
+                }
+                Outcome::Wait
+            }
+            Flow::PowerOff => Outcome::PowerOff,
+            Flow::Reset => Outcome::Reset,
+        }
+    }
+
+    fn serve<P: Platform>(&mut self, service: Service, c: &mut Call<'_, P>) -> Flow {
+        match service {
+            Service::Reset => self.reset_entry(c),
+            Service::Post => self.post(c),
+            Service::OptionRom => self.option_rom(c),
+            Service::Menu => self.boot_menu(c),
+            Service::Boot => self.boot(c),
+            Service::Tick => self.tick(c),
+            Service::Key => self.key(c),
+            Service::Paused => self.paused(c),
+            Service::Int10 => self.int10(c),
+            Service::Int13 => self.int13(c),
+            Service::Int15 => self.int15(c),
+            Service::Int16 => self.int16(c),
+            Service::Int18 => self.int18(c),
+            _ => Flow::Done,
+        }
+    }
+}

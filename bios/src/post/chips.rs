@@ -1,0 +1,84 @@
+//! Programs the board's chips as every PC's firmware leaves them, and the interrupt handlers' side of them.
+
+use crate::bda;
+use crate::caller::Call;
+use crate::platform::Platform;
+
+/// 8259A pair at 08h and 70h, 8254 at 18.2 Hz, 8237s, 8042, MC146818.
+pub(super) fn interrupts_and_timers<P: Platform>(c: &mut Call<'_, P>) {
+    let writes: [(u16, u8); 34] = [
+        // 8259A "Initialization Command Words"; timer, keyboard, floppy, clock, mouse and disks open.
+        (0x20, 0x11),
+        (0xa0, 0x11),
+        (0x21, 0x08),
+        (0xa1, 0x70),
+        (0x21, 0x04),
+        (0xa1, 0x02),
+        (0x21, 0x01),
+        (0xa1, 0x01),
+        (0x21, 0xb8),
+        (0xa1, 0x2e),
+        // Level-triggered PCI interrupts 9, 10 and 11 (PIIX3 "ELCR").
+        (0x4d0, 0x00),
+        (0x4d1, 0x0e),
+        // 8254: counter 0 rate generator over 65536, counter 1 refresh, counter 2 tone.
+        (0x43, 0x34),
+        (0x40, 0x00),
+        (0x40, 0x00),
+        (0x43, 0x54),
+        (0x41, 0x12),
+        (0x43, 0xb6),
+        (0x42, 0x00),
+        (0x42, 0x00),
+        (0x61, 0x00),
+        // 8237: reset both, cascade on channel 4.
+        (0x0d, 0x00),
+        (0xda, 0x00),
+        (0xd6, 0xc0),
+        (0xd4, 0x00),
+        // 8042: self-test, keyboard test, open the keyboard.
+        (0x64, 0xaa),
+        (0x64, 0xab),
+        (0x64, 0xae),
+        // Command byte: interrupt 1, system flag, translation; mouse off.
+        (0x64, 0x60),
+        (0x60, 0x65),
+        // MC146818: 32,768 Hz divider, 24-hour clock, no interrupts but those asked for.
+        (0x70, 0x8a),
+        (0x71, 0x26),
+        (0x70, 0x8b),
+        (0x71, 0x02),
+    ];
+    for (port, value) in writes {
+        c.bus.port_out(port, 1, value.into());
+        if (port, value) == (0x64, 0xaa) || (port, value) == (0x64, 0xab) {
+            drain(c);
+        }
+    }
+    let _ = c.cmos(0x0c);
+    // The index register also closes NMI with bit 7: open it again.
+    c.bus.port_out(0x70, 1, 0x0d);
+    drain(c);
+    // A20 on, as every later program expects.
+    let a20 = c.bus.port_in(0x92, 1) & 0xfc;
+    c.bus.port_out(0x92, 1, a20 | 2);
+}
+
+/// Throws away what the 8042 has to say.
+fn drain<P: Platform>(c: &mut Call<'_, P>) {
+    for _ in 0..32 {
+        if c.bus.port_in(0x64, 1) & 1 == 0 {
+            return;
+        }
+        let _ = c.bus.port_in(0x60, 1);
+    }
+}
+
+/// Sets the tick count from the clock.
+pub(super) fn clock_to_ticks<P: Platform>(c: &mut Call<'_, P>) {
+    let bcd = |byte: u8| u64::from(byte >> 4) * 10 + u64::from(byte & 15);
+    let [hours, minutes, seconds] = [4, 2, 0].map(|index| bcd(c.cmos(index)));
+    let seconds = hours.min(23) * 3600 + minutes.min(59) * 60 + seconds.min(59);
+    let ticks = seconds * 1_193_182 / 65_536;
+    c.set_bda32(bda::TICKS, ticks as u32);
+}
