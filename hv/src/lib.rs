@@ -1,6 +1,10 @@
 //! The bare-metal core: boot, memory, CPUs, timers, drivers; and what runs guests on top of it.
 //! `main.rs` shows the order of things. What is pure is tested on the host with `cargo test -p hv`.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "what the assembly calls has no caller in host tests")
+)]
 
 // UNSAFETY: takes the addresses of the linker script's symbols.
 

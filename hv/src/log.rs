@@ -1,4 +1,5 @@
-//! Where `log`'s messages go: a ring that the monitor can read back, and a sink, at first COM1.
+//! Where `log`'s messages go: a ring that the monitor can read back, the control channel if it is
+//! open, and a sink, at first COM1 and the screen.
 
 // UNSAFETY: turns a stored address back into the function pointer that was stored.
 
@@ -10,7 +11,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::cpu::lock::IrqLock;
 use crate::cpu::{percpu, tsc};
-use crate::drivers::serial;
+use crate::drivers::{control, serial};
 
 /// Bytes of log kept.
 pub const KEPT: usize = 64 << 10;
@@ -82,6 +83,9 @@ fn emit(line: &str) {
             ring.bytes[at] = byte;
             ring.written = ring.written.wrapping_add(1);
         }
+    }
+    if control::is_open() {
+        control::send(format_args!("@log {}", control::Escaped(line.trim_end_matches('\n'))));
     }
     let address = SINK.load(Ordering::Acquire);
     if address == 0 {

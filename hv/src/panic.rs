@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cpu::power::{self, Code};
 use crate::cpu::{self, percpu, smp};
+use crate::drivers::control;
 use crate::drivers::serial::{self, Emergency};
 
 /// Takes a panic of this CPU. It must not return to have the machine go on; if it returns, the
@@ -42,6 +43,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     serial::flush_all();
     let mut out = Emergency;
     let _ = writeln!(out, "\nXenolith panic on CPU {}: {info}", percpu::this().id);
+    control::panic(format_args!("CPU {}: {info}", percpu::this().id));
     let rsp: u64;
     // SAFETY: copies a register.
     unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack)) };

@@ -28,6 +28,7 @@ pub fn run() {
         "stack" => log::info!("{}", overflow(1)),
         "panic" => panic!("asked for by selftest=panic"),
         "nmi" => apic::send(percpu::this().apic_id(), apic::Ipi::Nmi),
+        "echo" => echo(),
         _ => {}
     }
     timers();
@@ -42,6 +43,23 @@ pub fn run() {
 fn overflow(n: u64) -> u64 {
     let room = core::hint::black_box([n; 512]);
     overflow(n + 1) + room[n as usize & 511]
+}
+
+/// Sends back what comes in on COM1 and says what the keyboard sends, up to a `q`.
+fn echo() {
+    use crate::drivers::{ps2, serial::COM1};
+    loop {
+        idle(|| !COM1.has_input());
+        while let Some(byte) = COM1.read() {
+            COM1.write_raw(&[byte]);
+            if byte == b'q' {
+                return;
+            }
+        }
+        while let Some(code) = ps2::read_keyboard() {
+            log::info!("key {code:02x}");
+        }
+    }
 }
 
 static FIRED: AtomicU64 = AtomicU64::new(0);

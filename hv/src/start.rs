@@ -7,8 +7,9 @@ use core::sync::atomic::Ordering;
 use hv::boot::{Boot, BootError, entry::PVH_MAGIC, multiboot, pvh};
 use hv::cpu::percpu::{self, PerCpu};
 use hv::cpu::power::{self, Code};
+use hv::cpu::virt::Vendor;
 use hv::cpu::{acpi, apic, idt, ioapic, irq, smp, timer, tsc, virt};
-use hv::drivers::serial;
+use hv::drivers::{control, serial};
 use hv::mem::{self, PhysReader, frames, paging};
 use hv::{config, cpu, launch};
 
@@ -37,6 +38,7 @@ extern "C" fn rust_start(magic: u32, info: u32) -> ! {
     let boot = read_boot(magic, info);
     let line = boot.as_ref().map_or("", |boot| boot.command_line.as_str());
     config::init(line);
+    control::init();
     hv::log::init(config::get("loglevel"));
     log::info!("Xenolith {}, a hypervisor", env!("CARGO_PKG_VERSION"));
     let boot = match &boot {
@@ -47,9 +49,13 @@ extern "C" fn rust_start(magic: u32, info: u32) -> ! {
     memory(boot);
     hv::drivers::screen::init(boot);
     processors(boot);
-    if let Err(missing) = virt::check() {
-        give_up(format_args!("{missing}"));
-    }
+    let vendor = match virt::check() {
+        Ok(Vendor::Svm) => "svm",
+        Ok(Vendor::Vmx) => "vmx",
+        Err(missing) => give_up(format_args!("{missing}")),
+    };
+    let (cpus, mib) = (percpu::count(), frames::stats().total >> 20);
+    control::send(format_args!("@hello xenolith 1 {vendor} {cpus} {mib}"));
     hv::drivers::init();
     hv::selftest::run();
     launch::run(boot)

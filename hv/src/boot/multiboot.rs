@@ -15,7 +15,7 @@ pub fn parse(info: &BootInformation<'_>) -> Result<Boot, BootError> {
     }
     let map = info.memory_map_tag().ok_or(BootError::NoMemoryMap)?;
     for area in map.memory_areas() {
-        let kind = match MemoryAreaType::from(area.typ()) {
+        let kind = match area.typ() {
             MemoryAreaType::Available => RegionKind::Usable,
             MemoryAreaType::AcpiAvailable => RegionKind::Acpi,
             _ => RegionKind::Reserved,

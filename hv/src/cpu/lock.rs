@@ -47,7 +47,6 @@ pub fn restore_interrupts(open: bool) {
 
 // SAFETY: `locked` goes from false to true for one caller at a time, by compare and exchange.
 unsafe impl RawMutex for RawIrqLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "the form lock_api asks for")]
     const INIT: RawIrqLock =
         RawIrqLock { locked: AtomicBool::new(false), reopen: AtomicBool::new(false) };
     type GuardMarker = GuardNoSend;

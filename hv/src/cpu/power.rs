@@ -6,7 +6,7 @@
 
 use super::acpi::{Register, platform};
 use super::halt_for_ever;
-use crate::drivers::serial;
+use crate::drivers::{control, serial};
 use crate::mem::{Cache, Phys, map_mmio};
 
 /// Why we stop; the number is what isa-debug-exit gets (the process ends with 2n + 1).
@@ -24,6 +24,10 @@ pub enum Code {
 
 /// Ends the run as `exit=` says. Never returns.
 pub fn stop(code: Code) -> ! {
+    if control::is_open() {
+        serial::COM2.flush();
+        serial::COM2.write_polled(b"@bye\n");
+    }
     serial::flush_all();
     match crate::config::get("exit") {
         Some("debug") => {

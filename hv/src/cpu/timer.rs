@@ -53,7 +53,7 @@ pub fn arm(when: u64) {
         return;
     }
     let ticks = when.saturating_sub(tsc::now());
-    let count = u128::from(ticks) * u128::from(APIC_PER_TSC.load(Ordering::Relaxed)) >> 32;
+    let count = (u128::from(ticks) * u128::from(APIC_PER_TSC.load(Ordering::Relaxed))) >> 32;
     // One more, so that it does not fire just before the deadline.
     apic::timer_start(u32::try_from(count + 1).unwrap_or(u32::MAX));
 }

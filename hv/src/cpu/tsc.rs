@@ -54,7 +54,7 @@ pub fn uptime_ns() -> u64 {
 #[inline]
 #[must_use]
 pub fn to_ns(ticks: u64) -> u64 {
-    (u128::from(ticks) * u128::from(NS_PER_TICK.load(Ordering::Relaxed)) >> 32) as u64
+    ((u128::from(ticks) * u128::from(NS_PER_TICK.load(Ordering::Relaxed))) >> 32) as u64
 }
 
 /// Nanoseconds to ticks, rounded up; saturates.

@@ -173,7 +173,9 @@ fn check(request: &Request, info: &Info) -> Result<(), SubmitError> {
     let shape_is_bad = match request.op {
         Op::Flush => !request.segments.is_empty(),
         Op::Read | Op::Write => {
-            request.segments.is_empty() || bytes % own != 0 || request.sector % (own / SECTOR) != 0
+            request.segments.is_empty()
+                || !bytes.is_multiple_of(own)
+                || !request.sector.is_multiple_of(own / SECTOR)
         }
     };
     let bad = odd

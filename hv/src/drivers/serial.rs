@@ -26,8 +26,8 @@ const FIFO: usize = 16;
 const PATIENCE: u32 = 200_000;
 
 struct State {
-    input: Ring<4096>,
-    output: Ring<16384>,
+    input: Ring<32768>,
+    output: Ring<32768>,
     dropped: u32,
 }
 
@@ -144,6 +144,13 @@ impl Serial {
         self.wait(LSR_IDLE);
     }
 
+    /// Writes bytes as they are, past buffer and lock. For a machine that ends.
+    pub fn write_polled(&self, bytes: &[u8]) {
+        if self.is_present() {
+            bytes.iter().for_each(|&byte| self.send_polled(byte));
+        }
+    }
+
     fn on_interrupt(&self) {
         let mut state = self.state.lock();
         // Bounded: a chip that floods gets its next interrupt at once anyway.
@@ -215,12 +222,13 @@ pub struct Emergency;
 
 impl fmt::Write for Emergency {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if COM1.is_present() {
-            for byte in text.bytes() {
-                if byte == b'\n' {
-                    COM1.send_polled(b'\r');
+        for line in text.split_inclusive('\n') {
+            match line.strip_suffix('\n') {
+                Some(body) => {
+                    COM1.write_polled(body.as_bytes());
+                    COM1.write_polled(b"\r\n");
                 }
-                COM1.send_polled(byte);
+                None => COM1.write_polled(line.as_bytes()),
             }
         }
         Ok(())
