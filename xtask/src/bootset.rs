@@ -150,6 +150,7 @@ mod tests {
             bare: false,
             hv_append: String::new(),
             steps: Vec::new(),
+            never: Vec::new(),
             timeout: None,
             stall: None,
             interactive: false,

@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, runs, tests and measures Xenolith. Start with `run.rs` for the way from
 //! options to a booted guest; `session.rs` follows a running machine to its verdict.
 
+mod bench;
 mod bootset;
 mod build;
 mod cli;
@@ -10,6 +11,7 @@ mod cpio;
 mod emulator;
 mod exec;
 mod guests;
+mod image;
 mod media;
 mod paths;
 mod plan;
@@ -17,7 +19,9 @@ mod run;
 mod screen;
 mod session;
 mod setup;
+mod suite;
 mod terminal;
+mod tidy;
 
 use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command};
@@ -41,12 +45,23 @@ fn main() -> ExitCode {
 
 fn dispatch(command: &Command, matches: &clap::ArgMatches) -> anyhow::Result<u8> {
     match command {
-        Command::Setup { offline } => setup::all(*offline).map(|()| 0),
+        Command::Setup { bochs3, offline } => {
+            setup::all(*offline)?;
+            if *bochs3 {
+                emulator::build_bochs::build(*offline)?;
+            }
+            Ok(0)
+        }
         Command::Build { offline } => {
             let image = build::hypervisor(*offline)?;
             println!("{}", image.display());
             Ok(0)
         }
         Command::Run(args) => run::command(args, matches),
+        Command::Test(args) if args.list => suite::list().map(|()| 0),
+        Command::Test(args) => suite::command(args),
+        Command::Image(args) => image::command(args).map(|()| 0),
+        Command::Tidy => tidy::check().map(|()| 0),
+        Command::Bench(args) => bench::command(args),
     }
 }

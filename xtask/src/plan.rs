@@ -229,6 +229,8 @@ pub struct Plan {
     pub hv_append: String,
     /// What to do and to wait for.
     pub steps: Vec<Step>,
+    /// Texts that mean failure wherever they are seen.
+    pub never: Vec<String>,
     /// When to give up.
     pub timeout: Option<Duration>,
     /// When to give up although time is left: nothing new was seen for this long.

@@ -1,12 +1,11 @@
 //! `cargo xtask run`: from options to a plan, from a plan to a running machine and its outcome.
 
-use crate::cli::RunArgs;
-use crate::config::Value;
+use crate::cli::{GuestArgs, RunArgs};
 use crate::emulator::{Machine, bochs, probe, qemu};
 use crate::exec::say;
 use crate::guests::packages::Packages;
 use crate::guests::{self, Media};
-use crate::plan::{Accel, Emulator, Guest, Host, Plan, Step};
+use crate::plan::{Accel, Display, Emulator, Guest, Host, Plan, Step, Vendor};
 use crate::session::{Outcome, Session, Verdict};
 use crate::setup::{self, Need};
 use crate::{bootset, build, control, media, paths};
@@ -14,8 +13,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 /// A mistake of the person's: exit status 2.
@@ -36,53 +35,91 @@ fn usage(error: anyhow::Error) -> anyhow::Error {
 
 /// Carries out the command; gives the exit status.
 pub fn command(args: &RunArgs, matches: &ArgMatches) -> Result<u8> {
-    if args.recipe.as_deref() == Some("list") {
+    if args.guest.recipe.as_deref() == Some("list") {
         for (name, what) in guests::RECIPES {
             println!("{name:<28} {what}");
         }
         return Ok(0);
     }
     let steps = steps(args, matches).map_err(usage)?;
-    check_numbers(args).map_err(usage)?;
-    let given = given_guests(args).map_err(usage)?;
-    let packages = Packages::open(args.offline)?;
-    let guests = match given {
-        Some(guests) => guests,
-        None => vec![recipe_guest(args, &packages)?],
+    let packages = Packages::open(args.guest.offline)?;
+    let mut plan = plan_without_steps(&args.guest, &packages)?;
+    plan.interactive = steps.is_empty() && !args.json;
+    plan.steps = steps;
+    plan.host = host(args);
+    plan.bare = args.bare;
+    plan.timeout = timeout(args).map_err(usage)?;
+    let shot = args.screenshot.clone().map(absolute);
+    let image = match plan.bare {
+        true => None,
+        false => Some(build::hypervisor(args.guest.offline)?),
     };
-    let guests = with_firmware(args, guests, &packages)?;
+    let mut outcome = execute(&plan, image.as_deref(), args.guest.offline, shot)?;
+    write_files(args, &plan, &mut outcome)?;
+    report(args, &plan, &outcome);
+    Ok(outcome.verdict.code())
+}
+
+/// Set by Ctrl-C and by a polite kill.
+static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Without the handler Ctrl-C still ends us, only less tidily.
+        let _ = signal_hook::flag::register(signal, Arc::clone(&stopped));
+    }
+    stopped
+});
+
+/// Whether the person wants everything to end.
+pub fn interrupted() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
+
+/// What to boot: guests, checked, on the usual machine.
+pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan> {
+    check_numbers(args).map_err(usage)?;
+    let guests = match given_guests(args).map_err(usage)? {
+        Some(guests) => guests,
+        None => vec![recipe_guest(args, packages)?],
+    };
+    let guests = with_firmware(args, guests, packages)?;
     for guest in &guests {
         guest.check().map_err(usage)?;
     }
     let sizes: Vec<(String, u64, u32)> =
         guests.iter().map(|guest| (guest.name.clone(), guest.memory_mib, guest.vcpus)).collect();
     media::check_sizes(&sizes, media::host_memory_mib()).map_err(usage)?;
-    let scripted = !steps.is_empty() || args.json;
-    let plan = Plan {
-        host: host(args),
+    Ok(Plan {
         guests,
+        host: Host {
+            vendor: Vendor::Auto,
+            emulator: Emulator::Auto,
+            accel: Accel::Auto,
+            cpus: 1,
+            display: Display::None,
+            icount: false,
+            cpu_model: None,
+        },
         snapshot: args.snapshot,
-        bare: args.bare,
+        bare: false,
         hv_append: args.hv_append.clone(),
-        steps,
-        timeout: args.timeout.map(Duration::from_secs_f64),
+        steps: Vec::new(),
+        never: Vec::new(),
+        timeout: None,
         stall: None,
-        interactive: !scripted,
-    };
-    let shot = args.screenshot.clone().map(absolute);
-    let mut outcome = execute(&plan, args.offline, shot)?;
-    write_files(args, &plan, &mut outcome)?;
-    report(args, &plan, &outcome);
-    Ok(outcome.verdict.code())
+        interactive: false,
+    })
 }
 
-/// Boots what a plan says and follows it to the end.
-pub fn execute(plan: &Plan, offline: bool, screenshot: Option<PathBuf>) -> Result<Outcome> {
-    let stopped = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
-    }
-    let machine = launch(plan, offline)?;
+/// Boots what a plan says and follows it to the end. `image`: the hypervisor, unless bare.
+pub fn execute(
+    plan: &Plan,
+    image: Option<&Path>,
+    offline: bool,
+    screenshot: Option<PathBuf>,
+) -> Result<Outcome> {
+    let stopped = Arc::clone(&STOPPED);
+    let machine = launch(plan, image, offline)?;
     if plan.interactive {
         say("Ctrl-A h shows the hypervisor's keys; Ctrl-] pressed three times ends everything");
     }
@@ -91,10 +128,10 @@ pub fn execute(plan: &Plan, offline: bool, screenshot: Option<PathBuf>) -> Resul
     Ok(session.run())
 }
 
-fn launch(plan: &Plan, offline: bool) -> Result<Machine> {
+fn launch(plan: &Plan, image: Option<&Path>, offline: bool) -> Result<Machine> {
     if plan.host.emulator != Emulator::Bochs {
         let mut needs = vec![Need::Qemu];
-        if plan.host.display == crate::plan::Display::Gtk {
+        if plan.host.display == Display::Gtk {
             needs.push(Need::QemuWindow);
         }
         setup::ensure(&needs, offline)?;
@@ -117,14 +154,14 @@ fn launch(plan: &Plan, offline: bool) -> Result<Machine> {
             false => qemu::bare(plan, choice.accel, guest),
         };
     }
-    let image = build::hypervisor(offline)?;
+    let image = image.context("no hypervisor was built")?;
     let set = bootset::make(plan)?;
     let names: Vec<&str> = plan.guests.iter().map(|guest| guest.name.as_str()).collect();
     let vendor = choice.vendor.name();
     say(format!("booting the hypervisor ({vendor}) in {place}, with {}", names.join(", ")));
     match in_bochs {
-        true => bochs::hypervisor(plan, &image, &set.archive, &set.disks),
-        false => qemu::hypervisor(plan, choice.accel, &image, &set),
+        true => bochs::hypervisor(plan, image, &set.archive, &set.disks),
+        false => qemu::hypervisor(plan, choice.accel, image, &set),
     }
 }
 
@@ -140,28 +177,32 @@ fn host(args: &RunArgs) -> Host {
     }
 }
 
-fn check_numbers(args: &RunArgs) -> Result<()> {
+fn check_numbers(args: &GuestArgs) -> Result<()> {
     if args.guest.is_empty() {
         media::check_sizes(&[("guest".into(), args.memory, args.vcpus)], media::host_memory_mib())?;
     }
+    Ok(())
+}
+
+fn timeout(args: &RunArgs) -> Result<Option<Duration>> {
     if let Some(cpus) = args.host_cpus {
         if !(1..=64).contains(&cpus) {
             bail!("--host-cpus {cpus}: allowed is 1 to 64");
         }
     }
-    if let Some(timeout) = args.timeout {
-        if !(timeout > 0.0 && timeout < 1e6) {
-            bail!("--timeout {timeout}: give a number of seconds above 0");
-        }
-    }
-    if args.bare && args.guest.len() > 1 {
+    if args.bare && args.guest.guest.len() > 1 {
         bail!("--bare runs one guest");
     }
-    Ok(())
+    match args.timeout {
+        Some(seconds) if !(seconds > 0.0 && seconds < 1e6) => {
+            bail!("--timeout {seconds}: give a number of seconds above 0")
+        }
+        other => Ok(other.map(Duration::from_secs_f64)),
+    }
 }
 
 /// Guests that the command line gives: by files, or by media.
-fn given_guests(args: &RunArgs) -> Result<Option<Vec<Guest>>> {
+fn given_guests(args: &GuestArgs) -> Result<Option<Vec<Guest>>> {
     let media = Media {
         iso: args.iso.clone().map(absolute),
         disks: args.disk.iter().cloned().map(absolute).collect(),
@@ -196,15 +237,15 @@ fn given_guests(args: &RunArgs) -> Result<Option<Vec<Guest>>> {
 }
 
 /// What boots when nothing is given: Debian's kernel on a GRUB ISO.
-fn recipe_guest(args: &RunArgs, packages: &Packages) -> Result<Guest> {
+fn recipe_guest(args: &GuestArgs, packages: &Packages) -> Result<Guest> {
     setup::ensure(&[Need::Packages, Need::Images], args.offline)?;
     let recipe = args.recipe.as_deref().unwrap_or("linux:cloud-amd64");
-    let media = guests::prepare(packages, recipe)?;
+    let media = guests::prepare(packages, recipe, args.offline)?;
     let name = recipe.split(':').next().unwrap_or("guest");
     Ok(Guest::new(name, args.memory, args.vcpus, media))
 }
 
-fn with_firmware(args: &RunArgs, guests: Vec<Guest>, packages: &Packages) -> Result<Vec<Guest>> {
+fn with_firmware(args: &GuestArgs, guests: Vec<Guest>, packages: &Packages) -> Result<Vec<Guest>> {
     let mut done = Vec::new();
     for mut guest in guests {
         let named =
@@ -213,11 +254,6 @@ fn with_firmware(args: &RunArgs, guests: Vec<Guest>, packages: &Packages) -> Res
             guest.media.firmware = Some(guests::seabios(packages)?);
         } else if args.firmware != "xenolith" {
             guest.media.firmware = Some(absolute(PathBuf::from(&args.firmware)));
-        }
-        if args.until.is_empty() && !args.json {
-            // A person at the terminal sees a crashed guest's last words either way.
-            guest.settings.retain(|(key, _)| key != "serial");
-            guest.settings.push(("serial".into(), Value::Text("pty".into())));
         }
         done.push(guest);
     }

@@ -105,6 +105,8 @@ pub struct Outcome {
     pub bench: Vec<Measured>,
     /// The hypervisor's log.
     pub log: Vec<String>,
+    /// Instructions executed, where they were counted.
+    pub instructions: Option<u64>,
 }
 
 enum Event {
@@ -161,6 +163,7 @@ impl<'a> Session<'a> {
             guests: guests.collect(),
             bench: Vec::new(),
             log: Vec::new(),
+            instructions: None,
         };
         Self {
             plan,
@@ -219,6 +222,9 @@ impl<'a> Session<'a> {
         }
         if self.stopped.load(Ordering::Relaxed) {
             return Some(Verdict::Interrupted);
+        }
+        if let Some(text) = self.forbidden() {
+            return Some(Verdict::Crashed(format!("{text:?} was seen")));
         }
         self.poll_screens();
         if let Some(verdict) = self.step() {
@@ -353,8 +359,8 @@ impl<'a> Session<'a> {
     }
 
     fn ask_for_screens(&mut self) {
-        if let Some(qmp) = &mut self.machine.qmp {
-            if let Ok(rows) = qmp.screen(self.machine.dir.path()) {
+        if let Some(qmp) = self.machine.guest_qmp(self.plan.bare) {
+            if let Ok(rows) = qmp.screen() {
                 if self.first_guest().screen.replace(rows) {
                     self.news();
                 }
@@ -381,7 +387,9 @@ impl<'a> Session<'a> {
         self.wait_until = None;
         let step = self.steps.front()?.clone();
         // Before anything was heard there is nobody to type to.
-        self.ready_since?;
+        if !(self.plan.bare && self.machine.qmp.is_some()) {
+            self.ready_since?;
+        }
         match step {
             Step::Until(text) => {
                 let place = self.find(&text)?;
@@ -408,11 +416,11 @@ impl<'a> Session<'a> {
     fn act(&mut self, step: &Step) -> Result<()> {
         let name = self.first_name();
         match step {
-            Step::Type(text) => match &mut self.machine.qmp {
+            Step::Type(text) => match self.machine.guest_qmp(self.plan.bare) {
                 Some(qmp) => qmp.type_text(text)?,
                 None => self.command(&Command::Type { name: &name, text }),
             },
-            Step::Keys(chords) => match &mut self.machine.qmp {
+            Step::Keys(chords) => match self.machine.guest_qmp(self.plan.bare) {
                 Some(qmp) => {
                     for chord in chords {
                         qmp.chord(&control::keys_of(chord).unwrap_or_default())?;
@@ -435,6 +443,11 @@ impl<'a> Session<'a> {
             Step::Until(_) => {}
         }
         Ok(())
+    }
+
+    /// A text of the plan's `never` that was seen.
+    fn forbidden(&self) -> Option<String> {
+        self.plan.never.iter().find(|text| self.find(text).is_some()).cloned()
     }
 
     fn find(&self, text: &str) -> Option<String> {
@@ -555,8 +568,10 @@ impl<'a> Session<'a> {
         if self.machine.ended().is_some() {
             return;
         }
+        self.count_instructions();
         self.ask_for_screens();
-        if let (Some(qmp), Some(place)) = (&mut self.machine.qmp, &self.screenshot) {
+        if let (Some(qmp), Some(place)) = (self.machine.guest_qmp(self.plan.bare), &self.screenshot)
+        {
             let _ = qmp.screenshot(place);
         }
         if self.control.is_some() {
@@ -578,6 +593,18 @@ impl<'a> Session<'a> {
         if let Some(place) = self.screenshot.clone() {
             if let Some(picture) = &mut self.first_guest().picture {
                 let _ = picture.write(&place);
+            }
+        }
+    }
+
+    /// QEMU knows its instruction count also without recording.
+    fn count_instructions(&mut self) {
+        if let (true, Some(qmp)) = (self.plan.host.icount, &mut self.machine.qmp) {
+            let none = || serde_json::json!({});
+            if qmp.ask("stop", none()).is_ok() {
+                let answer = qmp.ask("query-replay", none()).unwrap_or_default();
+                self.outcome.instructions = answer["icount"].as_u64();
+                let _ = qmp.ask("cont", none());
             }
         }
     }

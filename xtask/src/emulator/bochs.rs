@@ -239,7 +239,7 @@ fn start(
         control,
         qmp: None,
         log,
-        dir,
+        _dir: dir,
         _terminal: terminal,
         says_how_it_ended: false,
     })

@@ -1,6 +1,7 @@
 //! The machine under the hypervisor: an emulator's process and the streams to it.
 
 pub mod bochs;
+pub mod build_bochs;
 pub mod probe;
 pub mod qemu;
 pub mod qmp;
@@ -34,7 +35,7 @@ pub struct Machine {
     /// The emulator's words, shown when it fails.
     pub log: PathBuf,
     /// Lives as long as the process: its sockets are there.
-    pub dir: tempfile::TempDir,
+    pub _dir: tempfile::TempDir,
     /// Keeps a pseudo-terminal open for emulators that want one.
     pub _terminal: Option<std::os::fd::OwnedFd>,
     /// Whether the exit status tells a good end from a bad one.
@@ -42,6 +43,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// QEMU's monitor, where it stands for the guest's keyboard and screen: without hypervisor.
+    pub fn guest_qmp(&mut self, bare: bool) -> Option<&mut qmp::Qmp> {
+        if bare { self.qmp.as_mut() } else { None }
+    }
+
     /// Whether the emulator has ended, and how.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

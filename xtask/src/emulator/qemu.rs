@@ -37,7 +37,7 @@ pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Res
             disk.name
         ));
     }
-    start(qemu, dir, true, false)
+    start(qemu, dir, true, true)
 }
 
 /// Starts a guest alone.
@@ -157,7 +157,7 @@ fn start(mut qemu: Command, dir: tempfile::TempDir, control: bool, qmp: bool) ->
         control,
         qmp,
         log,
-        dir,
+        _dir: dir,
         _terminal: None,
         says_how_it_ended: true,
     })

@@ -11,12 +11,15 @@ use std::path::Path;
 pub struct Qmp {
     reader: BufReader<Box<dyn Read + Send>>,
     writer: Box<dyn Write + Send>,
+    scratch: tempfile::NamedTempFile,
 }
 
 impl Qmp {
     /// Greets QEMU.
     pub fn open(stream: Stream) -> Result<Self> {
-        let mut qmp = Qmp { reader: BufReader::new(stream.reader), writer: stream.writer };
+        let scratch = tempfile::NamedTempFile::new()?;
+        let reader = BufReader::new(stream.reader);
+        let mut qmp = Qmp { reader, writer: stream.writer, scratch };
         let mut hello = String::new();
         qmp.reader.read_line(&mut hello)?;
         qmp.ask("qmp_capabilities", json!({}))?;
@@ -44,8 +47,8 @@ impl Qmp {
     }
 
     /// The text screen: all of the text buffer, as Linux scrolls within it.
-    pub fn screen(&mut self, scratch: &Path) -> Result<Vec<String>> {
-        let file = scratch.join("screen");
+    pub fn screen(&mut self) -> Result<Vec<String>> {
+        let file = self.scratch.path().to_owned();
         self.ask("pmemsave", json!({ "val": 0xb_8000, "size": 0x8000, "filename": file }))?;
         Ok(rows(&std::fs::read(&file)?))
     }

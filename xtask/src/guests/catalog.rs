@@ -1,7 +1,7 @@
 //! Every recipe: its name, what it makes, and how.
 
 use super::packages::{Arch, Packages};
-use super::{Media, iso, linux, media_dir, selfcheck};
+use super::{Media, debian, iso, linux, media_dir, selfcheck};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -15,11 +15,12 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("ipxe", "iPXE's ISO"),
     ("isolinux", "ISOLINUX ISO with a graphical menu that starts the cloud kernel"),
     ("installer", "Debian's network installer: kernel and initrd, text mode"),
+    ("debian-disk", "a disk with an installed Debian: systemd, GRUB; root's password is xenolith"),
     ("seabios:RECIPE", "another recipe with SeaBIOS as the firmware"),
 ];
 
 /// Makes the media that a recipe names.
-pub fn prepare(packages: &Packages, recipe: &str) -> Result<Media> {
+pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media> {
     let (head, rest) = recipe.split_once(':').unwrap_or((recipe, ""));
     let (first, append) = rest.split_once(':').unwrap_or((rest, ""));
     let mut media = Media::default();
@@ -72,8 +73,9 @@ pub fn prepare(packages: &Packages, recipe: &str) -> Result<Media> {
             media.initrd = Some(dir.join("initrd.gz"));
             media.append = "vga=normal fb=false".to_owned();
         }
+        "debian-disk" => media.disks.push(debian::disk(offline)?),
         "seabios" => {
-            media = prepare(packages, rest)?;
+            media = prepare(packages, rest, offline)?;
             media.firmware = Some(super::seabios(packages)?);
         }
         _ => {

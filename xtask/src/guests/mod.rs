@@ -2,6 +2,7 @@
 //! short text (`linux:cloud-amd64`), so that suite files and command lines can name one.
 
 pub mod catalog;
+pub mod debian;
 pub mod initramfs;
 pub mod iso;
 pub mod kmod;

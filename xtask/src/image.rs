@@ -1,0 +1,47 @@
+//! `cargo xtask image`: one ISO with the hypervisor and guests of the person's choice. It boots from
+//! CD and from a USB stick, by BIOS and by UEFI.
+
+use crate::cli::ImageArgs;
+use crate::exec::say;
+use crate::guests::{iso, packages::Packages};
+use crate::setup::{self, Need};
+use crate::{bootset, build, paths, run};
+use anyhow::{Result, ensure};
+use std::fs;
+
+/// Carries out the command.
+pub fn command(args: &ImageArgs) -> Result<()> {
+    let packages = Packages::open(args.guest.offline)?;
+    let mut plan = run::plan_without_steps(&args.guest, &packages)?;
+    // A stick or a CD is not written to: guests' disks travel in the archive.
+    plan.snapshot = true;
+    setup::ensure(&[Need::Images, Need::Uefi], args.guest.offline)?;
+    let image = build::hypervisor(args.guest.offline)?;
+    let set = bootset::make(&plan)?;
+    ensure!(
+        set.disks.is_empty(),
+        "{} is too large to travel in the image; give a disk of at most 192 MiB",
+        set.disks.first().map(|disk| disk.path.display().to_string()).unwrap_or_default()
+    );
+    let work = tempfile::tempdir()?;
+    let archive = work.path().join("guests.cpio");
+    fs::write(&archive, &set.archive)?;
+    let files = [("boot/xenolith", image.as_path()), ("boot/guests.cpio", archive.as_path())];
+    iso::hybrid(&args.output, &config(&args.guest.hv_append), &files)?;
+    let size = fs::metadata(&args.output)?.len();
+    say(format!("{} ({} MiB)", paths::show(&args.output), size.div_ceil(1 << 20)));
+    say("to a USB stick (everything on it is lost): dd if=… of=/dev/sdX bs=4M conv=fsync");
+    Ok(())
+}
+
+fn config(append: &str) -> String {
+    format!(
+        "insmod all_video\nset timeout=3\n\
+         menuentry \"Xenolith\" {{\n\
+         \tmultiboot2 /boot/xenolith console=com1,vga {append}\n\
+         \tmodule2 /boot/guests.cpio guests\n}}\n\
+         menuentry \"Xenolith, more messages\" {{\n\
+         \tmultiboot2 /boot/xenolith console=com1,vga loglevel=debug {append}\n\
+         \tmodule2 /boot/guests.cpio guests\n}}\n"
+    )
+}

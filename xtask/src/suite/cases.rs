@@ -1,0 +1,182 @@
+//! The suite's list: `tests/suite/*.toml`, read and checked.
+
+use crate::config::Value;
+use crate::plan::{Step, Vendor};
+use crate::{control, paths};
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+/// One boot and what must be seen.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Its name, also the first guest's.
+    pub name: String,
+    /// What it shows.
+    pub what: String,
+    /// Recipes of its guests.
+    pub guests: Vec<String>,
+    /// Memory of each guest in MiB.
+    #[serde(default = "default_memory")]
+    pub memory: u64,
+    /// vCPUs of each guest.
+    #[serde(default = "default_one")]
+    pub vcpus: u32,
+    /// CPUs of the machine.
+    #[serde(default = "default_one")]
+    pub host_cpus: u32,
+    /// Vendors it runs on.
+    #[serde(default = "default_vendors")]
+    pub vendors: Vec<Vendor>,
+    /// Vendors on which it runs only with `--full`, with the reason.
+    #[serde(default)]
+    pub full: BTreeMap<String, String>,
+    /// Vendors on which it cannot run yet, with the reason.
+    #[serde(default)]
+    pub skip: BTreeMap<String, String>,
+    /// Words for the hypervisor's command line.
+    #[serde(default)]
+    pub hv_append: String,
+    /// Further settings of the guests' configurations.
+    #[serde(default)]
+    pub config: BTreeMap<String, toml::Value>,
+    /// Seconds until it has failed; four times that in Bochs.
+    #[serde(default = "default_seconds")]
+    pub seconds: u64,
+    /// Seconds without anything new until it has failed; four times that in Bochs.
+    #[serde(default = "default_stall")]
+    pub stall: u64,
+    /// Texts that fail the test at once.
+    #[serde(default)]
+    pub never: Vec<String>,
+    /// What to do and to wait for, in order.
+    pub steps: Vec<BTreeMap<String, toml::Value>>,
+}
+
+fn default_memory() -> u64 {
+    256
+}
+fn default_one() -> u32 {
+    1
+}
+fn default_vendors() -> Vec<Vendor> {
+    vec![Vendor::Svm, Vendor::Vmx]
+}
+fn default_seconds() -> u64 {
+    240
+}
+fn default_stall() -> u64 {
+    60
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    case: Vec<Case>,
+}
+
+impl Case {
+    /// Why it is not run here and now.
+    pub fn skipped(&self, vendor: Vendor, full: bool) -> Option<String> {
+        if let Some(why) = self.skip.get(vendor.name()) {
+            return Some(why.clone());
+        }
+        let why = self.full.get(vendor.name())?;
+        (!full).then(|| format!("only with --full: {why}"))
+    }
+
+    /// Its time limit in seconds.
+    pub fn limit(&self, vendor: Vendor) -> u64 {
+        if vendor == Vendor::Vmx { self.seconds * 4 } else { self.seconds }
+    }
+
+    /// Its steps; waits are longer in Bochs.
+    pub fn steps(&self, bochs: bool) -> Result<Vec<Step>> {
+        self.steps.iter().map(|step| read_step(step, bochs)).collect()
+    }
+
+    /// Further settings.
+    pub fn settings(&self) -> Result<Vec<(String, Value)>> {
+        let read = |(key, value): (&String, &toml::Value)| {
+            let value = match value {
+                toml::Value::Integer(n) => Value::Number(u64::try_from(*n)?),
+                toml::Value::String(text) => Value::Text(text.clone()),
+                other => bail!("{key}: a setting is a number or a text, not {other}"),
+            };
+            Ok((key.clone(), value))
+        };
+        self.config.iter().map(read).collect()
+    }
+}
+
+fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> {
+    let Some((key, value)) = step.iter().next().filter(|_| step.len() == 1) else {
+        bail!("a step is one of until, type, send, keys, monitor, wait; found {step:?}");
+    };
+    let text = || value.as_str().map(str::to_owned).with_context(|| format!("{key} takes a text"));
+    Ok(match key.as_str() {
+        "until" => Step::Until(text()?),
+        "type" => Step::Type(text()?),
+        "send" => Step::Send(text()?),
+        "monitor" => Step::Monitor(text()?),
+        "keys" => Step::Keys(control::chords(&text()?)?),
+        "wait" => {
+            let seconds = value.as_integer().context("wait takes seconds")?;
+            let seconds = u64::try_from(seconds)? * if bochs { 4 } else { 1 };
+            Step::Wait(Duration::from_secs(seconds))
+        }
+        other => bail!("a step is until, type, send, keys, monitor or wait; not {other}"),
+    })
+}
+
+/// Reads all lists.
+pub fn load() -> Result<Vec<Case>> {
+    let dir = paths::root().join("tests/suite");
+    let mut files: Vec<_> = fs::read_dir(&dir)
+        .with_context(|| format!("the boot suite's list {} is missing", dir.display()))?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.extension().is_some_and(|ext| ext == "toml"))
+        .collect();
+    files.sort();
+    let mut cases: Vec<Case> = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file)?;
+        let list: File = toml::from_str(&text).with_context(|| paths::show(&file))?;
+        for case in list.case {
+            if cases.iter().any(|other| other.name == case.name) {
+                bail!("{}: two cases are called {}", paths::show(&file), case.name);
+            }
+            case.steps(false).with_context(|| format!("{}: {}", paths::show(&file), case.name))?;
+            cases.push(case);
+        }
+    }
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suites_list_is_sound_and_every_skip_has_a_reason() {
+        let cases = load().unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            case.settings().unwrap();
+            for why in case.skip.values().chain(case.full.values()) {
+                assert!(why.len() > 10, "{}: {why:?}", case.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_step_is_refused() {
+        let step = |key: &str, value: toml::Value| BTreeMap::from([(key.to_owned(), value)]);
+        assert!(read_step(&step("untill", "x".into()), false).is_err());
+        assert!(read_step(&step("keys", "ctrl-nothing".into()), false).is_err());
+        assert!(read_step(&step("wait", 2.into()), true).is_ok());
+    }
+}

@@ -1,0 +1,225 @@
+//! `cargo xtask test`: host tests, style, then the boot suite: every guest of `tests/suite` on SVM
+//! and on VMX, two emulators at a time.
+
+mod cases;
+mod failure;
+mod table;
+
+use crate::cli::TestArgs;
+use crate::exec::{say, show};
+use crate::guests::{self, packages::Packages};
+use crate::plan::{Accel, Display, Emulator, Guest, Host, Plan, Vendor};
+use crate::session::{Outcome, Verdict};
+use crate::setup::{self, Need};
+use crate::{build, paths, run, tidy};
+use anyhow::{Context, Result, bail};
+use cases::Case;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+use table::{Row, State};
+
+/// Emulators that run side by side: one for each core of the smallest machine.
+const AT_ONCE: usize = 2;
+
+/// Carries out the command; gives the exit status.
+pub fn command(args: &TestArgs) -> Result<u8> {
+    let mut rows = Vec::new();
+    if args.only.is_empty() && args.vendor == Vendor::Auto && !args.bare {
+        rows.extend(host_checks(args));
+    }
+    if !args.host {
+        rows.extend(boot_suite(args)?);
+    }
+    if rows.is_empty() {
+        bail!(
+            "no test has the name {}; `cargo xtask test --list` lists them",
+            args.only.join(", ")
+        );
+    }
+    print!("{}", table::render(&rows));
+    let failed = rows.iter().any(|row| row.state == State::Failed);
+    Ok(u8::from(failed))
+}
+
+/// Prints what there is.
+pub fn list() -> Result<()> {
+    for case in cases::load()? {
+        let vendors: Vec<&str> = case.vendors.iter().map(|vendor| vendor.name()).collect();
+        println!("{:<22} {:<9} {}", case.name, vendors.join(","), case.what);
+    }
+    Ok(())
+}
+
+/// Tests and style of the host's side, each as a row.
+fn host_checks(args: &TestArgs) -> Vec<Row> {
+    let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
+    let with = |words: &[&str]| {
+        let mut command = Command::new(&cargo);
+        command.current_dir(paths::root()).args(words);
+        if args.offline {
+            command.env("CARGO_NET_OFFLINE", "true");
+        }
+        show(&mut command)
+    };
+    let timed = |name: &str, check: &dyn Fn() -> Result<()>| {
+        say(format!("host check: {name}"));
+        let started = std::time::Instant::now();
+        let result = check();
+        Row::host(name, started.elapsed().as_secs_f64(), result)
+    };
+    vec![
+        timed("unit tests", &|| with(&["test", "--quiet"])),
+        timed("tidy", &tidy::check),
+        timed("formatting", &|| with(&["fmt", "--all", "--check"])),
+        timed("clippy", &|| {
+            with(&["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"])
+        }),
+    ]
+}
+
+struct Job {
+    case: Case,
+    vendor: Vendor,
+}
+
+fn boot_suite(args: &TestArgs) -> Result<Vec<Row>> {
+    let packages = Packages::open(args.offline)?;
+    let mut rows = Vec::new();
+    let mut jobs = VecDeque::new();
+    let wanted: Vec<Case> = cases::load()?
+        .into_iter()
+        .filter(|case| args.only.is_empty() || args.only.contains(&case.name))
+        .collect();
+    for case in wanted {
+        let vendors = if args.bare { vec![Vendor::Auto] } else { case.vendors.clone() };
+        for vendor in vendors {
+            if args.vendor != Vendor::Auto && vendor != args.vendor {
+                continue;
+            }
+            match case.skipped(vendor, args.full || !args.only.is_empty()) {
+                Some(why) if !args.bare => {
+                    rows.push(Row::skipped(&case.name, vendor.name(), &why));
+                }
+                _ => jobs.push_back(Job { case: case.clone(), vendor }),
+            }
+        }
+    }
+    if jobs.is_empty() {
+        return Ok(rows);
+    }
+    setup::ensure(&[Need::Packages, Need::Images, Need::Qemu], args.offline)?;
+    let image = match args.bare {
+        true => None,
+        false => match build::hypervisor(args.offline) {
+            Ok(image) => Some(image),
+            Err(error) => {
+                rows.push(Row::host("hypervisor build", 0.0, Err(error)));
+                return Ok(rows);
+            }
+        },
+    };
+    say(format!("boot suite: {} boots, {AT_ONCE} at a time", jobs.len()));
+    let jobs = Mutex::new(jobs);
+    let done = Mutex::new(rows);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while !run::interrupted() {
+                    let Some(job) = jobs.lock().expect("no worker panics").pop_front() else {
+                        return;
+                    };
+                    let row = one(&job, args, &packages, image.as_deref());
+                    eprintln!("{}", table::line(&row));
+                    done.lock().expect("no worker panics").push(row);
+                }
+            });
+        }
+    });
+    let mut rows = done.into_inner().expect("no worker panics");
+    rows.sort_by(|a, b| {
+        (!a.is_host(), &a.guest, &a.vendor).cmp(&(!b.is_host(), &b.guest, &b.vendor))
+    });
+    Ok(rows)
+}
+
+fn one(job: &Job, args: &TestArgs, packages: &Packages, image: Option<&Path>) -> Row {
+    let vendor = if args.bare { "none" } else { job.vendor.name() };
+    let folder = paths::failures().join(format!("{}-{vendor}", job.case.name));
+    let _ = std::fs::remove_dir_all(&folder);
+    match boot(job, args, packages, image, &folder) {
+        Ok((plan, outcome)) => {
+            let row = Row::booted(&job.case.name, vendor, &outcome);
+            if outcome.verdict.code() != 0 {
+                if let Err(error) = failure::write(&folder, &plan, &outcome) {
+                    say(format!("cannot write {}: {error:#}", paths::show(&folder)));
+                }
+            }
+            row
+        }
+        Err(error) => Row::failed(&job.case.name, vendor, &format!("{error:#}")),
+    }
+}
+
+fn boot(
+    job: &Job,
+    args: &TestArgs,
+    packages: &Packages,
+    image: Option<&Path>,
+    folder: &Path,
+) -> Result<(Plan, Outcome)> {
+    let plan = plan(job, args, packages)?;
+    std::fs::create_dir_all(folder)?;
+    let shot: PathBuf = folder.join("screen.png");
+    let outcome = run::execute(&plan, image, args.offline, Some(shot))?;
+    if matches!(outcome.verdict, Verdict::Passed(_)) {
+        let _ = std::fs::remove_dir_all(folder);
+    }
+    Ok((plan, outcome))
+}
+
+fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
+    let case = &job.case;
+    let mut media = Vec::new();
+    {
+        // Two workers must not make the same image at the same time.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().expect("no worker panics");
+        for recipe in &case.guests {
+            let made = guests::prepare(packages, recipe, args.offline);
+            media.push(made.with_context(|| format!("cannot make the guest {recipe}"))?);
+        }
+    }
+    let mut list = Vec::new();
+    for (index, media) in media.into_iter().enumerate() {
+        let name =
+            if index == 0 { case.name.clone() } else { format!("{}{}", case.name, index + 1) };
+        let mut guest = Guest::new(&name, case.memory, case.vcpus, media);
+        guest.settings.extend(case.settings()?);
+        guest.check()?;
+        list.push(guest);
+    }
+    let bochs = job.vendor == Vendor::Vmx;
+    Ok(Plan {
+        guests: list,
+        host: Host {
+            vendor: job.vendor,
+            emulator: Emulator::Auto,
+            accel: if args.bare { Accel::Tcg } else { Accel::Auto },
+            cpus: case.host_cpus,
+            display: Display::None,
+            icount: false,
+            cpu_model: None,
+        },
+        snapshot: true,
+        bare: args.bare,
+        hv_append: case.hv_append.clone(),
+        steps: case.steps(bochs)?,
+        never: case.never.clone(),
+        timeout: Some(Duration::from_secs(case.limit(job.vendor))),
+        stall: Some(Duration::from_secs(if bochs { case.stall * 4 } else { case.stall })),
+        interactive: false,
+    })
+}
