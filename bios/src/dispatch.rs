@@ -17,6 +17,8 @@ pub struct Bios {
     pub(crate) emulation: Option<Emulation>,
     /// A transfer to memory that is not RAM, in pieces.
     pub(crate) staged: Option<Staged>,
+    /// Where the display's frame buffer is, or 0.
+    pub(crate) framebuffer: u32,
     /// Media last seen in the floppy drives.
     pub(crate) floppy_media: [u32; 4],
     /// Medium last seen in the CD drive.

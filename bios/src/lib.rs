@@ -24,6 +24,7 @@ mod mem;
 pub mod platform;
 mod post;
 pub mod rom;
+mod tables;
 #[cfg(test)]
 mod testing;
 pub mod vgamodes;

@@ -144,8 +144,8 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// Enough for 256 KiB in scattered pages, more than any INT 13h transfer moves.
-    const MOST: usize = 66;
+    /// 256 KiB in aligned pages. What does not fit goes in pieces.
+    const MOST: usize = 64;
 
     /// No runs.
     pub const fn new() -> Runs {

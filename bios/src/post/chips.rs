@@ -3,6 +3,7 @@
 use crate::bda;
 use crate::caller::Call;
 use crate::platform::Platform;
+use arch::GuestPhys;
 
 /// 8259A pair at 08h and 70h, 8254 at 18.2 Hz, 8237s, 8042, MC146818.
 pub(super) fn interrupts_and_timers<P: Platform>(c: &mut Call<'_, P>) {
@@ -62,6 +63,14 @@ pub(super) fn interrupts_and_timers<P: Platform>(c: &mut Call<'_, P>) {
     // A20 on, as every later program expects.
     let a20 = c.bus.port_in(0x92, 1) & 0xfc;
     c.bus.port_out(0x92, 1, a20 | 2);
+}
+
+/// Virtual wire mode (MP 1.4, "Virtual Wire Mode"): the 8259s reach this processor through LINT0, NMI through
+/// LINT1.
+pub(super) fn local_apic<P: Platform>(c: &mut Call<'_, P>) {
+    for (register, value) in [(0xf0, 0x1ff), (0x350, 0x700), (0x360, 0x400)] {
+        c.bus.mem_write(GuestPhys(0xfee0_0000 + register), 4, value);
+    }
 }
 
 /// Throws away what the 8042 has to say.

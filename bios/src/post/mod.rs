@@ -1,6 +1,7 @@
 //! Power-on: chips by their ports, the vectors and data areas, shadow RAM, option ROMs.
 
 mod chips;
+pub(crate) mod pci;
 
 use crate::bda;
 use crate::boot::BootState;
@@ -46,11 +47,15 @@ impl Bios {
     pub(crate) fn post<P: Platform>(&mut self, c: &mut Call<'_, P>) -> Flow {
         *self = Bios { rom_segment: 0xc800, ..Bios::new() };
         self.boot = BootState::default();
+        self.set_up_pci(c);
         shadow(c);
         chips::interrupts_and_timers(c);
+        chips::local_apic(c);
         vectors(c);
         self.data_area(c);
         self.first_mode(c);
+        crate::tables::write(c);
+        pci::lock_shadow(c);
         c.stub_flags(false, false);
         Flow::Done
     }

@@ -1,0 +1,143 @@
+use super::checksum;
+use crate::testing::{Guest, Mock};
+use std::vec::Vec;
+
+fn guest() -> Guest {
+    let mut bus = Mock::new();
+    bus.config.apic_ids = std::vec![0, 1, 2, 3];
+    let mut function = |devfn: u8, id: u32, class: u32, header: u8, pin: u8| {
+        let mut space = [0; 256];
+        space[..4].copy_from_slice(&id.to_le_bytes());
+        space[8..12].copy_from_slice(&(class << 8).to_le_bytes());
+        space[0x0e] = header;
+        space[0x3d] = pin;
+        bus.pci.insert(devfn, space);
+    };
+    function(0x00, 0x1237_8086, 0x06_0000, 0, 0);
+    function(0x08, 0x7000_8086, 0x06_0100, 0x80, 0);
+    function(0x09, 0x7010_8086, 0x01_0180, 0, 0);
+    function(0x0b, 0x7113_8086, 0x06_8000, 0, 1);
+    function(0x10, 0x1111_1234, 0x03_0000, 0, 0);
+    function(0x18, 0x0001_5853, 0xff_8000, 0, 1);
+    bus.bars.insert((0x09, 0x20), 0xffff_fff0);
+    bus.bars.insert((0x10, 0x10), 0xff00_0000);
+    bus.bars.insert((0x18, 0x10), 0xffff_ff00);
+    bus.bars.insert((0x18, 0x14), 0xff00_0000);
+    for (devfn, bits) in [(0x09u8, 1u8), (0x18, 1)] {
+        let at = if devfn == 9 { 0x20 } else { 0x10 };
+        bus.pci.get_mut(&devfn).unwrap()[at] = bits;
+    }
+    bus.pci.get_mut(&0x10).unwrap()[0x10] = 8;
+    bus.pci.get_mut(&0x18).unwrap()[0x14] = 8;
+    Guest::new(bus)
+}
+
+/// Finds a structure in the F segment by its anchor, on paragraphs.
+fn find(g: &Guest, anchor: &[u8]) -> u64 {
+    (0xf_0000..0x10_0000)
+        .step_by(16)
+        .find(|&at| g.bus.bytes(at, anchor.len()) == anchor)
+        .unwrap_or_else(|| panic!("no {anchor:?}"))
+}
+
+fn sums_to_zero(g: &Guest, at: u64, len: usize) -> Vec<u8> {
+    let bytes = g.bus.bytes(at, len);
+    assert_eq!(checksum(&bytes), 0, "at {at:x}");
+    bytes
+}
+
+#[test]
+fn every_acpi_table_is_reached_and_sums_to_zero() {
+    let g = guest();
+    let rsdp = find(&g, b"RSD PTR ");
+    sums_to_zero(&g, rsdp, 20);
+    sums_to_zero(&g, rsdp, 36);
+    let (rsdt, xsdt) = (g.bus.u32(rsdp + 16).into(), g.bus.u32(rsdp + 24).into());
+    let table = |at: u64| sums_to_zero(&g, at, g.bus.u32(at + 4) as usize);
+    let (rsdt, xsdt) = (table(rsdt), table(xsdt));
+    assert_eq!((rsdt.len() - 36) / 4, (xsdt.len() - 36) / 8);
+    let mut seen = Vec::new();
+    for (short, long) in rsdt[36..].chunks(4).zip(xsdt[36..].chunks(8)) {
+        assert_eq!((short, [0; 4].as_slice()), (&long[..4], &long[4..]));
+        let at = u64::from(u32::from_le_bytes(short.try_into().unwrap()));
+        let bytes = table(at);
+        if &bytes[..4] == b"FACP" {
+            assert_eq!(bytes.len(), 244);
+            let facs = g.bus.u32(at + 36).into();
+            assert_eq!(g.bus.bytes(facs, 8), b"FACS\x40\0\0\0");
+            assert_eq!(facs % 64, 0);
+            table(g.bus.u32(at + 40).into());
+        }
+        if &bytes[..4] == b"APIC" {
+            assert_eq!(bytes[44..52], [0, 8, 0, 0, 1, 0, 0, 0]);
+            let mut at = 44;
+            while at < bytes.len() {
+                at += usize::from(bytes[at + 1]);
+            }
+            assert_eq!(at, bytes.len());
+        }
+        seen.push(std::string::String::from_utf8(bytes[..4].to_vec()).unwrap());
+    }
+    assert_eq!(seen, ["FACP", "APIC", "HPET"]);
+}
+
+#[test]
+fn mp_pir_bios32_and_smbios_are_found_and_sum_to_zero() {
+    let g = guest();
+    let mp = find(&g, b"_MP_");
+    sums_to_zero(&g, mp, 16);
+    let table = u64::from(g.bus.u32(mp + 4));
+    sums_to_zero(&g, table, g.bus.u16(table + 4).into());
+    let pir = find(&g, b"$PIR");
+    sums_to_zero(&g, pir, g.bus.u16(pir + 6).into());
+    sums_to_zero(&g, find(&g, b"_32_"), 16);
+    let sm = find(&g, b"_SM_");
+    sums_to_zero(&g, sm, 31);
+    sums_to_zero(&g, sm + 16, 15);
+    let (mut at, count) = (u64::from(g.bus.u32(sm + 24)), g.bus.u16(sm + 28));
+    let mut kinds = Vec::new();
+    for _ in 0..count {
+        let head = g.bus.bytes(at, 2);
+        kinds.push(head[0]);
+        at += u64::from(head[1]);
+        while g.bus.u16(at) != 0 {
+            at += 1;
+        }
+        at += 2;
+    }
+    assert_eq!(kinds, [0, 1, 3, 4, 4, 4, 4, 16, 17, 19, 32, 127]);
+    assert_eq!(at - u64::from(g.bus.u32(sm + 24)), g.bus.u16(sm + 22).into());
+}
+
+#[test]
+fn bars_get_aligned_addresses_that_do_not_overlap() {
+    let g = guest();
+    let bar = |devfn: u8, at: usize| {
+        u32::from_le_bytes(g.bus.pci[&devfn][at..at + 4].try_into().unwrap())
+    };
+    assert_eq!(bar(0x10, 0x10), 0xe000_0008);
+    assert_eq!(bar(0x18, 0x14), 0xe100_0008);
+    assert_eq!(bar(0x18, 0x10), 0xc001);
+    assert_eq!(bar(0x09, 0x20), 0xc101);
+    assert_eq!(g.bios.framebuffer, 0xe000_0000);
+    assert_eq!(g.bus.pci[&0x18][0x3c], 11, "slot 3 pin A is PIRQ C");
+    assert_eq!(g.bus.pci[&0x0b][0x40..0x42], [0x01, 0x06]);
+    assert_eq!(g.bus.pci[&0x08][0x60..0x64], [10, 10, 11, 11]);
+    assert_eq!(g.bus.pci[&0x00][0x59..0x5b], [0x10, 0x11]);
+}
+
+/// With XENOLITH_DUMP=<folder>, writes the tables for `iasl -d`.
+#[test]
+fn tables_can_be_written_out_for_a_disassembler() {
+    let Some(folder) = std::env::var_os("XENOLITH_DUMP") else { return };
+    let g = guest();
+    let base = crate::e820::tables_base(&g.bus.config);
+    for at in (base..base + 0xf000).step_by(16) {
+        let name = g.bus.bytes(at, 4);
+        if [b"DSDT", b"FACP", b"APIC", b"HPET"].iter().any(|known| name == *known) {
+            let bytes = g.bus.bytes(at, g.bus.u32(at + 4) as usize);
+            let name = std::string::String::from_utf8(name).unwrap();
+            std::fs::write(std::path::Path::new(&folder).join(name + ".aml"), bytes).unwrap();
+        }
+    }
+}
