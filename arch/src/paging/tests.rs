@@ -64,6 +64,35 @@ fn four_levels_map_4k_2m_and_1g_pages() {
     }
 }
 
+/// Random tables, garbage included: the common way finds what the exact one does, or nothing.
+#[test]
+fn the_common_way_agrees_with_the_exact_one() {
+    let mut seed = 0x1234_5678_9abc_def1u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let mut found = 0;
+    let ram = ram();
+    for _ in 0..20_000 {
+        for (table, child) in [(ROOT, 0x2000), (0x2000, 0x3000), (0x3000, 0x4000), (0x4000, 0x7000)]
+        {
+            let noise = random() & random() & random() & random() & random();
+            put(&ram, table, 0, (child | RW) ^ noise);
+        }
+        let paging = long(if random() & 1 == 0 { cr4::SMAP | cr4::SMEP } else { 0 });
+        let access = Access::from_bits_retain(random() as u8 & 8 | 1 << (random() % 3));
+        let at = GuestVirt(random() & 0xfff);
+        if let Some(common) = paging.common(&ram, at.0, access) {
+            assert_eq!(paging.peek_any(&ram, at, access), Ok(common));
+            found += 1;
+        }
+    }
+    assert!(found > 500, "the common way is common: {found}");
+}
+
 #[test]
 fn five_levels_walk_one_table_more() {
     let ram = four_levels();
@@ -292,6 +321,11 @@ fn every_combination_of_rights_agrees_with_the_manuals_rules() {
             }
         };
         let access = if user { access | Access::USER } else { access };
-        assert_eq!(paging.peek(&ram, GuestVirt(0), access).is_ok(), allowed, "{bits:#x}");
+        let exact = paging.peek(&ram, GuestVirt(0), access);
+        assert_eq!(exact.is_ok(), allowed, "{bits:#x}");
+        // The same with everything marked takes the common way.
+        put(&ram, 0x3000, 0, 0x4000 | upper | A | D);
+        put(&ram, 0x4000, 0, 0x9000 | leaf | A | D);
+        assert_eq!(paging.translate(&ram, GuestVirt(0), access), exact, "{bits:#x}");
     }
 }
