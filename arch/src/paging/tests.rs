@@ -79,7 +79,7 @@ fn the_common_way_agrees_with_the_exact_one() {
     for _ in 0..20_000 {
         for (table, child) in [(ROOT, 0x2000), (0x2000, 0x3000), (0x3000, 0x4000), (0x4000, 0x7000)]
         {
-            let noise = random() & random() & random() & random() & random();
+            let noise = (0..6).fold(u64::MAX, |bits, _| bits & random());
             put(&ram, table, 0, (child | RW) ^ noise);
         }
         let paging = long(if random() & 1 == 0 { cr4::SMAP | cr4::SMEP } else { 0 });
