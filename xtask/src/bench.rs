@@ -4,8 +4,8 @@
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::exec::say;
 use crate::guests::{self, packages::Packages};
+use crate::outcome::{Measured, Outcome, Verdict};
 use crate::plan::{Accel, Display, Emulator, Guest, Host, Plan, Step, Vendor};
-use crate::session::{Measured, Outcome, Verdict};
 use crate::setup::{self, Need};
 use crate::{build, run};
 use anyhow::{Context, Result, bail};

@@ -46,7 +46,7 @@ impl Archive {
     /// Adds a file whose data starts on a page boundary of the archive.
     pub fn aligned_file(&mut self, name: &str, data: &[u8]) {
         let start = self.bytes.len() + header_len(name);
-        if start % PAGE != 0 {
+        if !start.is_multiple_of(PAGE) {
             let first = self.bytes.len() + header_len(PADDING);
             let pad = (PAGE - (first + header_len(name)) % PAGE) % PAGE;
             self.entry(PADDING, 0o100_444, &vec![0; pad], 0);

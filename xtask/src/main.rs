@@ -13,6 +13,7 @@ mod exec;
 mod guests;
 mod image;
 mod media;
+mod outcome;
 mod paths;
 mod plan;
 mod run;

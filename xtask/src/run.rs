@@ -5,8 +5,9 @@ use crate::emulator::{Machine, bochs, probe, qemu};
 use crate::exec::say;
 use crate::guests::packages::Packages;
 use crate::guests::{self, Media};
+use crate::outcome::{Outcome, Verdict};
 use crate::plan::{Accel, Display, Emulator, Guest, Host, Plan, Step, Vendor};
-use crate::session::{Outcome, Session, Verdict};
+use crate::session::Session;
 use crate::setup::{self, Need};
 use crate::{bootset, build, control, media, paths};
 use anyhow::{Context, Result, anyhow, bail};
@@ -185,10 +186,10 @@ fn check_numbers(args: &GuestArgs) -> Result<()> {
 }
 
 fn timeout(args: &RunArgs) -> Result<Option<Duration>> {
-    if let Some(cpus) = args.host_cpus {
-        if !(1..=64).contains(&cpus) {
-            bail!("--host-cpus {cpus}: allowed is 1 to 64");
-        }
+    if let Some(cpus) = args.host_cpus
+        && !(1..=64).contains(&cpus)
+    {
+        bail!("--host-cpus {cpus}: allowed is 1 to 64");
     }
     if args.bare && args.guest.guest.len() > 1 {
         bail!("--bare runs one guest");
@@ -306,10 +307,10 @@ fn write_files(args: &RunArgs, plan: &Plan, outcome: &mut Outcome) -> Result<()>
         let text = guest.screen.rows().join("\n") + "\n";
         fs::write(place, text).with_context(|| format!("cannot write {}", place.display()))?;
     }
-    if let Some(place) = &args.screenshot {
-        if !place.exists() {
-            say(format!("there is no picture: {} was not written", paths::show(place)));
-        }
+    if let Some(place) = &args.screenshot
+        && !place.exists()
+    {
+        say(format!("there is no picture: {} was not written", paths::show(place)));
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! A run in progress: carries out the steps, watches the guests' serial ports and screens, and
 //! comes to a verdict.
 
-use crate::control::{self, Command, ExitCount, GuestVerdict, Report};
+use crate::control::{self, Command, GuestVerdict, Report};
 use crate::emulator::{Machine, Stream};
+use crate::outcome::{GuestLog, Measured, Outcome, Verdict};
 use crate::plan::{Plan, Step};
-use crate::screen::{Picture, TextScreen};
+use crate::screen::Picture;
 use crate::terminal::{self, Raw};
 use anyhow::Result;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,100 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
-
-/// How a run ended; `code` gives the exit status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The last `--until` was seen, or all guests powered off as they should.
-    Passed(String),
-    /// A guest crashed.
-    Crashed(String),
-    /// Time ran out.
-    TimedOut(String),
-    /// The hypervisor or the emulator failed.
-    HostFailed(String),
-    /// The guests ended before what was waited for came.
-    EndedEarly(String),
-    /// The person ended it.
-    Interrupted,
-}
-
-impl Verdict {
-    /// The exit status.
-    pub fn code(&self) -> u8 {
-        match self {
-            Verdict::Passed(_) => 0,
-            Verdict::Crashed(_) => 3,
-            Verdict::TimedOut(_) => 4,
-            Verdict::HostFailed(_) => 5,
-            Verdict::EndedEarly(_) => 6,
-            Verdict::Interrupted => 130,
-        }
-    }
-
-    /// One word for tables and JSON, and the words for people.
-    pub fn words(&self) -> (&'static str, &str) {
-        match self {
-            Verdict::Passed(why) => ("passed", why),
-            Verdict::Crashed(why) => ("crashed", why),
-            Verdict::TimedOut(why) => ("timeout", why),
-            Verdict::HostFailed(why) => ("host-failed", why),
-            Verdict::EndedEarly(why) => ("ended-early", why),
-            Verdict::Interrupted => ("interrupted", "interrupted"),
-        }
-    }
-}
-
-/// What is known about one guest.
-#[derive(Default, Debug)]
-pub struct GuestLog {
-    /// All bytes of its serial port.
-    pub serial: Vec<u8>,
-    /// Its text screen.
-    pub screen: TextScreen,
-    /// Its picture.
-    pub picture: Option<Picture>,
-    /// Its exits.
-    pub exits: Vec<ExitCount>,
-    /// Its state: (section, line).
-    pub dump: Vec<(String, String)>,
-    /// How it ended.
-    pub verdict: Option<GuestVerdict>,
-    /// Times it has restarted.
-    pub reboots: u32,
-}
-
-/// A measured operation.
-#[derive(Clone, Debug, serde::Serialize, PartialEq, Eq)]
-pub struct Measured {
-    /// `svm` or `vmx`.
-    pub vendor: String,
-    /// Which operation.
-    pub op: String,
-    /// Instructions in root mode.
-    pub root: u64,
-    /// Instructions in all.
-    pub total: u64,
-}
-
-/// All that a run has found.
-#[derive(Debug)]
-pub struct Outcome {
-    /// How it ended.
-    pub verdict: Verdict,
-    /// Seconds it took.
-    pub seconds: f64,
-    /// The machine's console.
-    pub console: Vec<u8>,
-    /// By guest.
-    pub guests: BTreeMap<String, GuestLog>,
-    /// What `bench` measured.
-    pub bench: Vec<Measured>,
-    /// The hypervisor's log.
-    pub log: Vec<String>,
-    /// Instructions executed, where they were counted.
-    pub instructions: Option<u64>,
-}
 
 enum Event {
     Console(Vec<u8>),
@@ -360,10 +267,10 @@ impl<'a> Session<'a> {
 
     fn ask_for_screens(&mut self) {
         if let Some(qmp) = self.machine.guest_qmp(self.plan.bare) {
-            if let Ok(rows) = qmp.screen() {
-                if self.first_guest().screen.replace(rows) {
-                    self.news();
-                }
+            if let Ok(rows) = qmp.screen()
+                && self.first_guest().screen.replace(rows)
+            {
+                self.news();
             }
             return;
         }
@@ -590,10 +497,10 @@ impl<'a> Session<'a> {
         } else if let Some(qmp) = &mut self.machine.qmp {
             let _ = qmp.ask("quit", serde_json::json!({}));
         }
-        if let Some(place) = self.screenshot.clone() {
-            if let Some(picture) = &mut self.first_guest().picture {
-                let _ = picture.write(&place);
-            }
+        if let Some(place) = self.screenshot.clone()
+            && let Some(picture) = &mut self.first_guest().picture
+        {
+            let _ = picture.write(&place);
         }
     }
 

@@ -134,7 +134,7 @@ pub fn ensure(needs: &[Need], offline: bool) -> Result<()> {
     say(format!("installing them now: apt-get install {}", packages.join(" ")));
     if package_lists_are_missing(&packages) {
         // A repository that does not answer must not stop us: what is missing shows at once.
-        if let Err(error) = show(&mut as_root("apt-get").arg("update")) {
+        if let Err(error) = show(as_root("apt-get").arg("update")) {
             say(format!("apt-get update had a problem, going on: {error}"));
         }
     }

@@ -1,8 +1,8 @@
 //! What a failed boot leaves: everything that the guest and the hypervisor said last.
 
+use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::run;
-use crate::session::Outcome;
 use anyhow::Result;
 use std::fs;
 use std::path::Path;

@@ -8,8 +8,8 @@ mod table;
 use crate::cli::TestArgs;
 use crate::exec::{say, show};
 use crate::guests::{self, packages::Packages};
+use crate::outcome::{Outcome, Verdict};
 use crate::plan::{Accel, Display, Emulator, Guest, Host, Plan, Vendor};
-use crate::session::{Outcome, Verdict};
 use crate::setup::{self, Need};
 use crate::{build, paths, run, tidy};
 use anyhow::{Context, Result, bail};
@@ -152,10 +152,10 @@ fn one(job: &Job, args: &TestArgs, packages: &Packages, image: Option<&Path>) ->
     match boot(job, args, packages, image, &folder) {
         Ok((plan, outcome)) => {
             let row = Row::booted(&job.case.name, vendor, &outcome);
-            if outcome.verdict.code() != 0 {
-                if let Err(error) = failure::write(&folder, &plan, &outcome) {
-                    say(format!("cannot write {}: {error:#}", paths::show(&folder)));
-                }
+            if outcome.verdict.code() != 0
+                && let Err(error) = failure::write(&folder, &plan, &outcome)
+            {
+                say(format!("cannot write {}: {error:#}", paths::show(&folder)));
             }
             row
         }

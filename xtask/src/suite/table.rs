@@ -1,6 +1,6 @@
 //! The suite's result: a table for people and a closing line for machines.
 
-use crate::session::Outcome;
+use crate::outcome::Outcome;
 use std::fmt::Write as _;
 
 /// How a test ended.
