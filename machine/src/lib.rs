@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod board;
 mod clock;
+pub mod config;
 mod cpu;
 pub mod cpuid;
 mod crs;
