@@ -4,7 +4,7 @@
 use crate::asid::Asid;
 use crate::caps::{Caps, Features};
 use crate::exit::{Reason, code, is_instruction};
-use crate::hw::{Frame, HostArea, Lazy, Tables, world_switch};
+use crate::hw::{Frame, HostArea, Lazy, Tables, raise_machine_check, world_switch};
 use crate::inject;
 use crate::intercept;
 use crate::vmcb::{CLEAN, Vmcb};
@@ -193,6 +193,20 @@ impl SvmVcpu {
     }
 }
 
+impl SvmVcpu {
+    /// A machine check is the host's: its handler runs now, as if the guest had not been there.
+    #[cold]
+    #[inline(never)]
+    fn rare_exit(&mut self) -> Exit {
+        let reason = self.reason();
+        if reason.code == code::EXCEPTION_MC {
+            raise_machine_check();
+            return Exit::HostNmi;
+        }
+        reason.decode(self.assists)
+    }
+}
+
 /// MSRs that reset clears and INIT does not.
 const RESET_MSRS: [(SysReg, u64); 9] = [
     (SysReg::Star, 0),
@@ -221,7 +235,10 @@ impl Vcpu for SvmVcpu {
                     After::Give(exit) => return exit,
                 }
             }
-            return self.reason().decode(self.assists);
+            return match self.reason().decode_common(self.assists) {
+                Some(exit) => exit,
+                None => self.rare_exit(),
+            };
         }
     }
 

@@ -13,6 +13,7 @@ pub mod code {
     pub const DR_READ: u64 = 0x20;
     pub const EXCEPTION: u64 = 0x40;
     pub const EXCEPTION_DB: u64 = EXCEPTION + 1;
+    pub const EXCEPTION_MC: u64 = EXCEPTION + 18;
     pub const INTR: u64 = 0x60;
     pub const NMI: u64 = 0x61;
     pub const INIT: u64 = 0x63;
@@ -63,9 +64,17 @@ pub struct Reason {
 impl Reason {
     /// Why the guest stopped. `assists`: the CPU has decode assists.
     #[must_use]
-    #[inline]
     pub fn decode(self, assists: bool) -> Exit {
-        match self.code {
+        match self.decode_common(assists) {
+            Some(exit) => exit,
+            None => self.decode_rare(assists),
+        }
+    }
+
+    /// The reasons that come often; `None` for the others.
+    #[inline]
+    pub(crate) fn decode_common(self, assists: bool) -> Option<Exit> {
+        Some(match self.code {
             code::CPUID => Exit::Cpuid,
             code::IOIO => self.ioio(assists),
             code::NPF => self.nested_fault(),
@@ -79,11 +88,10 @@ impl Reason {
             code::INTR => Exit::HostInterrupt,
             code::HLT => Exit::Hlt,
             code::VMMCALL => Exit::Hypercall,
-            _ => self.decode_rare(assists),
-        }
+            _ => return None,
+        })
     }
 
-    #[cold]
     fn decode_rare(self, assists: bool) -> Exit {
         let Reason { code, info_1, info_2 } = self;
         match code {

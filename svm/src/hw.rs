@@ -259,6 +259,13 @@ pub(crate) fn world_switch(gprs: &mut Gprs, vmcb: &mut Frame<Vmcb>, host: HostAr
     unsafe { enter(gprs, phys, host.0.0, vmcb) };
 }
 
+/// Runs the host's #MC handler for a machine check that ended the guest's run.
+#[cold]
+pub(crate) fn raise_machine_check() {
+    // SAFETY: a CPL 0 host handles its vector 18, which pushes no error code either way.
+    unsafe { asm!("int 18") };
+}
+
 /// Loads the guest's registers, enters it, and after its exit stores them. `gprs` in RDI, the
 /// VMCB's physical address in RSI, the host area's in RDX. The VMCB's pointer in RCX is only there
 /// to tell the compiler that it changes.

@@ -1,3 +1,5 @@
+// UNSAFETY: makes frames whose physical addresses no CPU will ever see.
+
 use super::*;
 use crate::bitmaps::{Iopm, Msrpm};
 use arch::control::rflags;
