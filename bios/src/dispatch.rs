@@ -17,6 +17,8 @@ pub struct Bios {
     pub(crate) emulation: Option<Emulation>,
     /// A transfer to memory that is not RAM, in pieces.
     pub(crate) staged: Option<Staged>,
+    /// The VBE mode that is set, with its flags; 0 for others.
+    pub(crate) vbe_mode: u16,
     /// Where the display's frame buffer is, or 0.
     pub(crate) framebuffer: u32,
     /// Media last seen in the floppy drives.

@@ -135,7 +135,8 @@ impl Platform for Mock {
     fn mem_read(&mut self, at: GuestPhys, width: u8) -> u32 {
         (0..u64::from(width)).fold(0, |value, n| {
             let at = at.0 + n;
-            let byte = if (0xf_0000..0x10_0000).contains(&at) {
+            let shadow = (0xc_0000..0xc_8000).contains(&at) || (0xf_0000..0x10_0000).contains(&at);
+            let byte = if shadow {
                 self.memory.read_u8(GuestPhys(at)).unwrap()
             } else {
                 self.mmio.get(&at).copied().unwrap_or(0xff)

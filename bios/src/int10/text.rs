@@ -1,8 +1,10 @@
 //! INT 10h 01h to 0Eh and 13h in the text modes: cursor, pages, scrolling, characters.
 
+use super::{current, gfx, is_text};
 use crate::bda;
 use crate::caller::Call;
 use crate::platform::Platform;
+use crate::vgamodes::Layout;
 
 /// The text screen as the data area describes it.
 #[derive(Clone, Copy)]
@@ -29,10 +31,6 @@ impl Screen {
         // Inside the 32 KiB window, whatever the caller's page and the data area say.
         self.base + ((u32::from(page) * self.page_size + cell * 2) & 0x7fff)
     }
-}
-
-pub(super) fn is_text(mode: u8) -> bool {
-    mode <= 3 || mode == 7
 }
 
 fn crtc<P: Platform>(c: &mut Call<'_, P>, index: u8, value: u8) {
@@ -68,24 +66,25 @@ pub(super) fn int10_01_cursor_shape<P: Platform>(c: &mut Call<'_, P>) {
     c.set_bda16(bda::CURSOR_SHAPE, shape);
     let height = c.bda8(bda::CHAR_HEIGHT);
     let emulate = c.bda8(bda::VIDEO_CONTROL) & 1 == 0;
-    let (mut start, mut end) = (c.ch() & 0x3f, c.cl() & 0x1f);
-    if emulate && height > 8 && end < 8 && start & 0x20 == 0 && start < 0x20 {
-        if end + 1 != start && end >= start {
-            let stretch = |line: u8| u16::from(line + 1) * u16::from(height) / 8;
-            start = if end == start + 1 || end - start < 3 {
-                (stretch(end) as u8).saturating_sub(end - start + 2)
-            } else {
-                (stretch(start) as u8).saturating_sub(1)
-            };
-            end = (stretch(end) as u8).saturating_sub(if end == 7 && start > height / 2 {
-                2
-            } else {
-                1
-            });
-        }
-    }
+    let (start, end) = (c.ch() & 0x3f, c.cl() & 0x1f);
+    let (start, end) = if emulate { stretch(start, end, height) } else { (start, end) };
     crtc(c, 0x0a, start);
     crtc(c, 0x0b, end);
+}
+
+/// Lines of an 8-line cell to lines of the real one: what touches the bottom stays two lines above it, a
+/// block stays a block.
+fn stretch(start: u8, end: u8, height: u8) -> (u8, u8) {
+    if height <= 8 || start >= 8 || end >= 8 || end < start {
+        return (start, end);
+    }
+    let scale = |line: u8| (u16::from(line) * u16::from(height) / 8) as u8;
+    if end - start >= 3 || start < 4 {
+        return (scale(start), scale(end + 1) - 1);
+    }
+    let below = (7 - end) + 2;
+    let last = height.saturating_sub(below);
+    (last.saturating_sub(end - start), last)
 }
 
 pub(super) fn int10_02_set_cursor<P: Platform>(c: &mut Call<'_, P>) {
@@ -104,8 +103,7 @@ pub(super) fn int10_03_get_cursor<P: Platform>(c: &mut Call<'_, P>) {
 pub(super) fn int10_05_page<P: Platform>(c: &mut Call<'_, P>) {
     let page = c.al() & 7;
     let offset = c.bda16(bda::PAGE_SIZE).wrapping_mul(page.into());
-    let mode = c.bda8(bda::VIDEO_MODE);
-    let start = if is_text(mode) { offset / 2 } else { offset };
+    let start = if is_text(c) { offset / 2 } else { offset };
     c.set_bda8(bda::PAGE, page);
     c.set_bda16(bda::PAGE_OFFSET, offset);
     crtc(c, 0x0c, (start >> 8) as u8);
@@ -144,6 +142,7 @@ pub(super) fn scroll<P: Platform>(
     down: bool,
 ) {
     let s = screen(c);
+    let mode = current(c);
     let window = Window {
         bottom: window.bottom.min(s.rows - 1),
         right: window.right.min(s.columns - 1),
@@ -156,6 +155,10 @@ pub(super) fn scroll<P: Platform>(
     let width = window.right - window.left + 1;
     let lines = if lines == 0 || lines > height { height } else { lines };
     let kept = height - lines;
+    let Some(mode) = mode else { return };
+    if mode.layout != Layout::Text {
+        return gfx::scroll(c, mode, page, window, lines, attribute, down);
+    }
     let row_bytes = u32::from(width) * 2;
     let whole = width == s.columns && !c.v86() && row_bytes & 3 == 0;
     if whole && kept > 0 {
@@ -191,6 +194,10 @@ fn fill<P: Platform>(c: &mut Call<'_, P>, at: u32, cells: u16, byte: u8, attribu
 pub(super) fn int10_08_read<P: Platform>(c: &mut Call<'_, P>) {
     let s = screen(c);
     let (row, column) = cursor(c, c.bh());
+    if let Some(mode) = current(c).filter(|mode| mode.layout != Layout::Text) {
+        let code = gfx::recognize(c, mode, c.bh(), row, column);
+        return c.set_ax(code.into());
+    }
     let cell = c.read16(s.cell(c.bh(), row, column));
     c.set_ax(cell);
 }
@@ -200,6 +207,14 @@ pub(super) fn int10_09_write<P: Platform>(c: &mut Call<'_, P>, with_attribute: b
     let s = screen(c);
     let (page, byte, attribute) = (c.bh(), c.al(), c.bl());
     let (row, column) = cursor(c, page);
+    let Some(mode) = current(c) else { return };
+    if mode.layout != Layout::Text {
+        let cells = (s.columns.saturating_sub(column)).min(c.cx());
+        for n in 0..cells {
+            gfx::draw(c, mode, page, row, column + n, byte, attribute);
+        }
+        return;
+    }
     let start = s.cell(page, row, column);
     let room = (s.base + 0x8000 - start) / 2;
     let count = u32::from(c.cx()).min(room);
@@ -222,8 +237,10 @@ pub(super) fn teletype<P: Platform>(c: &mut Call<'_, P>, byte: u8, page: u8, col
     put(c, byte, page, None, color);
 }
 
-fn put<P: Platform>(c: &mut Call<'_, P>, byte: u8, page: u8, attribute: Option<u8>, _color: u8) {
+fn put<P: Platform>(c: &mut Call<'_, P>, byte: u8, page: u8, attribute: Option<u8>, color: u8) {
     let s = screen(c);
+    let Some(mode) = current(c) else { return };
+    let graphics = mode.layout != Layout::Text;
     let (mut row, mut column) = cursor(c, page);
     match byte {
         0x07 => return,
@@ -233,6 +250,7 @@ fn put<P: Platform>(c: &mut Call<'_, P>, byte: u8, page: u8, attribute: Option<u
         _ => {
             let at = s.cell(page, row, column);
             match attribute {
+                _ if graphics => gfx::draw(c, mode, page, row, column, byte, color),
                 Some(attribute) => c.write16(at, u16::from_le_bytes([byte, attribute])),
                 None => c.write8(at, byte),
             }
@@ -246,7 +264,11 @@ fn put<P: Platform>(c: &mut Call<'_, P>, byte: u8, page: u8, attribute: Option<u
     if row >= s.rows {
         row = s.rows - 1;
         let last = s.cell(page, row, column) + 1;
-        let attribute = attribute.unwrap_or_else(|| c.read8(last));
+        let attribute = match attribute {
+            _ if graphics => 0,
+            Some(attribute) => attribute,
+            None => c.read8(last),
+        };
         let window = Window { top: 0, left: 0, bottom: row, right: s.columns - 1 };
         scroll(c, page, window, 1, attribute, false);
     }

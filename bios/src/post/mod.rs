@@ -16,6 +16,14 @@ use arch::GuestPhys;
 
 /// Where fonts are in the video ROM.
 pub(crate) mod video_rom {
+    /// INT 10h 1Bh's static table, 16 bytes.
+    pub const FUNCTIONALITY: u16 = 0x200;
+    /// A word of zeros: a table of 9-dot glyphs with no entry.
+    pub const NO_CHANGES: u16 = 0x220;
+    /// What 40:A8 points to, and behind it the secondary table and the display combinations.
+    pub const SAVE_TABLE: u16 = 0x240;
+    /// VBE mode numbers.
+    pub const VBE_LIST: u16 = 0x300;
     pub const FONT_8X16: u16 = 0x1000;
     pub const FONT_8X14: u16 = 0x2000;
     pub const FONT_8X8: u16 = 0x3000;
@@ -54,6 +62,8 @@ impl Bios {
         vectors(c);
         self.data_area(c);
         self.first_mode(c);
+        crate::int10::write_rom_tables(c);
+        seal_video_rom(c);
         crate::tables::write(c);
         pci::lock_shadow(c);
         c.stub_flags(false, false);
@@ -145,6 +155,11 @@ fn shadow<P: Platform>(c: &mut Call<'_, P>) {
     let _ = ram.write_slice(video(video_rom::FONT_8X16), fonts::FONT_8X16);
     let _ = ram.write_slice(video(video_rom::FONT_8X14), fonts::FONT_8X14);
     let _ = ram.write_slice(video(video_rom::FONT_8X8), fonts::FONT_8X8);
+}
+
+/// Makes the video ROM's sum zero.
+fn seal_video_rom<P: Platform>(c: &Call<'_, P>) {
+    let ram = c.bus.ram();
     let mut sum = 0u8;
     for at in 0..VIDEO_SIZE - 1 {
         sum = sum.wrapping_add(ram.read_u8(GuestPhys(u64::from(VIDEO_BASE + at))).unwrap_or(0));
