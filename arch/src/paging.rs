@@ -197,7 +197,7 @@ impl Paging {
     /// The common case: four levels, nothing to fault on, nothing to mark. All checks come at the
     /// end, so that a level costs a dozen instructions; entries that are not present lead
     /// nowhere worse than to other RAM. `None`: take the exact way.
-    #[inline]
+    #[inline(always)]
     fn common(&self, ram: &GuestRam, at: u64, access: Access) -> Option<Translation> {
         if self.mode != Mode::Levels4 || (at as i64) << 16 >> 16 != at as i64 {
             return None;
@@ -331,7 +331,7 @@ impl Paging {
             }
         }
         // Another vCPU keeps changing the entry: as if the access had come first.
-        self.peek(ram, at, access)
+        self.peek_any(ram, at, access)
     }
 
     /// Finds the leaf. With `MARK`, sets accessed bits of the upper tables on the way.

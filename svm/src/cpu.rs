@@ -197,7 +197,7 @@ impl SvmVcpu {
     /// A machine check is the host's: its handler runs now, as if the guest had not been there.
     #[cold]
     #[inline(never)]
-    fn rare_exit(&mut self) -> Exit {
+    fn rare_exit(&self) -> Exit {
         let reason = self.reason();
         if reason.code == code::EXCEPTION_MC {
             raise_machine_check();
@@ -235,10 +235,7 @@ impl Vcpu for SvmVcpu {
                     After::Give(exit) => return exit,
                 }
             }
-            return match self.reason().decode_common(self.assists) {
-                Some(exit) => exit,
-                None => self.rare_exit(),
-            };
+            return self.reason().decode_or(self.assists, || self.rare_exit());
         }
     }
 

@@ -65,16 +65,13 @@ impl Reason {
     /// Why the guest stopped. `assists`: the CPU has decode assists.
     #[must_use]
     pub fn decode(self, assists: bool) -> Exit {
-        match self.decode_common(assists) {
-            Some(exit) => exit,
-            None => self.decode_rare(assists),
-        }
+        self.decode_or(assists, || self.decode_rare(assists))
     }
 
-    /// The reasons that come often; `None` for the others.
+    /// As [`decode`](Reason::decode) for the reasons that come often; `rare` answers for the others.
     #[inline]
-    pub(crate) fn decode_common(self, assists: bool) -> Option<Exit> {
-        Some(match self.code {
+    pub(crate) fn decode_or(self, assists: bool, rare: impl FnOnce() -> Exit) -> Exit {
+        match self.code {
             code::CPUID => Exit::Cpuid,
             code::IOIO => self.ioio(assists),
             code::NPF => self.nested_fault(),
@@ -88,8 +85,8 @@ impl Reason {
             code::INTR => Exit::HostInterrupt,
             code::HLT => Exit::Hlt,
             code::VMMCALL => Exit::Hypercall,
-            _ => return None,
-        })
+            _ => rare(),
+        }
     }
 
     fn decode_rare(self, assists: bool) -> Exit {
