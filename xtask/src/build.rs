@@ -72,12 +72,17 @@ fn debian_is_complete() -> bool {
     minor >= Some(85) && source && Path::new("/usr/bin/cargo").exists() && find("ld.lld").is_some()
 }
 
-/// Builds the hypervisor and gives the path of its ELF image.
-pub fn hypervisor(offline: bool) -> Result<PathBuf> {
-    let script = paths::root().join("hv/link.ld");
-    if !script.exists() {
-        bail!("there is no hypervisor to build yet: {} is missing", paths::show(&script));
-    }
+/// A cargo that builds for the bare machine: what to build is still to be added.
+pub struct Bare {
+    /// The command.
+    pub cargo: Command,
+    /// Where it leaves what it links.
+    pub out: PathBuf,
+}
+
+/// Sets up a release build for the bare machine of the workspace in `dir`, linked by `script`; `name`
+/// tells its target directory apart.
+pub fn cargo_bare(dir: &Path, script: &Path, name: &str, offline: bool) -> Result<Bare> {
     let toolchain = toolchain(offline)?;
     let mut flags = vec![
         "-Crelocation-model=static".to_owned(),
@@ -102,16 +107,18 @@ pub fn hypervisor(offline: bool) -> Result<PathBuf> {
             cargo
         }
     };
-    // Debian's compiler keeps its own directory: two compilers in one would rebuild each other's.
-    let target = match toolchain {
-        Toolchain::Rustup => paths::target(),
-        Toolchain::Debian => paths::target().join("bare"),
+    // The compilers and the link scripts keep their own directories: in one they would rebuild each
+    // other's.
+    let target = match (toolchain, name) {
+        (Toolchain::Rustup, "hypervisor") => paths::target(),
+        (Toolchain::Debian, "hypervisor") => paths::target().join("bare"),
+        (_, name) => paths::target().join(name),
     };
     cargo
-        .current_dir(paths::root())
+        .current_dir(dir)
         .env("CARGO_TARGET_DIR", &target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        .args(["build", "--release", "--package", "hv", "--bin", "xenolith", "--target", TARGET]);
+        .args(["build", "--release", "--target", TARGET]);
     if toolchain == Toolchain::Debian {
         cargo.args([
             "-Zbuild-std=core,alloc,compiler_builtins",
@@ -121,9 +128,20 @@ pub fn hypervisor(offline: bool) -> Result<PathBuf> {
     if offline {
         cargo.arg("--offline");
     }
+    Ok(Bare { cargo, out: target.join(TARGET).join("release") })
+}
+
+/// Builds the hypervisor and gives the path of its ELF image.
+pub fn hypervisor(offline: bool) -> Result<PathBuf> {
+    let script = paths::root().join("hv/link.ld");
+    if !script.exists() {
+        bail!("there is no hypervisor to build yet: {} is missing", paths::show(&script));
+    }
+    let mut bare = cargo_bare(&paths::root(), &script, "hypervisor", offline)?;
+    bare.cargo.args(["--package", "hv", "--bin", "xenolith"]);
     say("building the hypervisor");
-    exec::show(&mut cargo).context("the hypervisor does not build")?;
-    let image = target.join(TARGET).join("release/xenolith");
+    exec::show(&mut bare.cargo).context("the hypervisor does not build")?;
+    let image = bare.out.join("xenolith");
     let stripped = strip(&image)?;
     let size = std::fs::metadata(&stripped)?.len();
     say(format!("hypervisor: {} ({} KiB)", paths::show(&stripped), size.div_ceil(1024)));

@@ -421,6 +421,11 @@ impl<'a> Session<'a> {
             true => matches!(status.code(), Some(0 | 1)),
             false => self.machine.switched_itself_off(),
         };
+        // A hypervisor that ends without a word about any guest never came to run one.
+        let unheard = self.outcome.guests.values().all(|guest| guest.verdict.is_none());
+        if good && unheard && !self.plan.bare && !self.plan.guests.is_empty() {
+            return Some(Verdict::HostFailed(self.complaint()));
+        }
         match (good, status.code()) {
             (true, _) => Some(self.all_guests_ended()),
             // Codes of hv/src/cpu/power.rs, twice and 1.

@@ -104,7 +104,9 @@ pub fn bochsrc(config: &Config) -> String {
         line(format!("com{}: enabled=1, mode=socket-client, dev=127.0.0.1:{port}", index + 1));
     }
     line(format!("log: \"{}\"", config.log.display()));
-    line("panic: action=fatal".into());
+    // The terminal cannot show every graphics mode, which must not end the machine.
+    let terminal = if config.display == "term" { ", term=report" } else { "" };
+    line(format!("panic: action=fatal{terminal}"));
     line("error: action=report".into());
     line("info: action=ignore".into());
     line("debug: action=ignore".into());
@@ -132,7 +134,7 @@ pub fn hypervisor(
     fs::write(&module, archive)?;
     let iso = dir.path().join("xenolith.iso");
     let config = format!(
-        "set timeout=0\nmenuentry Xenolith {{\n\tmultiboot2 /boot/xenolith {}\n\
+        "set timeout=0\nset gfxpayload=text\nmenuentry Xenolith {{\n\tmultiboot2 /boot/xenolith {}\n\
          \tmodule2 /boot/guests.cpio guests\n}}\n",
         super::hypervisor_line(plan, "bochs")
     );

@@ -60,11 +60,16 @@ pub fn build(offline: bool) -> Result<()> {
         run(Command::new("apt-get").env("APT_CONFIG", &config).current_dir(work.path()).args(words))
     };
     apt_get(&["update"])?;
-    apt_get(&["source", "--download-only", "bochs"])?;
+    // Some mirrors lack the .dsc. The archive is enough, and apt has checked its digest.
+    let fetched = apt_get(&["source", "--download-only", "bochs"]);
     let archive = fs::read_dir(work.path())?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.to_string_lossy().contains(".orig.tar"))
-        .context("the source package has no .orig.tar")?;
+        .context("the source package has no .orig.tar");
+    let archive = match (archive, fetched) {
+        (Ok(archive), _) => archive,
+        (Err(error), fetched) => return fetched.and(Err(error)),
+    };
     let source = work.path().join("source");
     fs::create_dir_all(&source)?;
     run(Command::new("tar")

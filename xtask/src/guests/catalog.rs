@@ -16,6 +16,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("isolinux", "ISOLINUX ISO with a graphical menu that starts the cloud kernel"),
     ("installer", "Debian's network installer: kernel and initrd, text mode"),
     ("debian-disk", "a disk with an installed Debian: systemd, GRUB; root's password is xenolith"),
+    ("own:NAME", "a guest kernel of ours (tests/guests) as a floppy"),
     ("seabios:RECIPE", "another recipe with SeaBIOS as the firmware"),
 ];
 
@@ -71,9 +72,10 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
                 files.join("usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64");
             media.kernel = Some(dir.join("linux"));
             media.initrd = Some(dir.join("initrd.gz"));
-            media.append = "vga=normal fb=false".to_owned();
+            media.append = "vga=normal fb=false nomodeset".to_owned();
         }
         "debian-disk" => media.disks.push(debian::disk(offline)?),
+        "own" => media.floppy = Some(super::own::image(rest, offline)?),
         "seabios" => {
             media = prepare(packages, rest, offline)?;
             media.firmware = Some(super::seabios(packages)?);

@@ -7,6 +7,7 @@ pub mod initramfs;
 pub mod iso;
 pub mod kmod;
 pub mod linux;
+pub mod own;
 pub mod packages;
 pub mod selfcheck;
 

@@ -99,6 +99,11 @@ fn boot_suite(args: &TestArgs) -> Result<Vec<Row>> {
             if args.vendor != Vendor::Auto && vendor != args.vendor {
                 continue;
             }
+            if args.bare && case.guests.len() > 1 {
+                let why = "several guests need the hypervisor";
+                rows.push(Row::skipped(&case.name, "none", why));
+                continue;
+            }
             match case.skipped(vendor, args.full || !args.only.is_empty()) {
                 Some(why) if !args.bare => {
                     rows.push(Row::skipped(&case.name, vendor.name(), &why));
