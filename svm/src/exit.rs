@@ -68,7 +68,8 @@ impl Reason {
         self.decode_or(assists, || self.decode_rare(assists))
     }
 
-    /// As [`decode`](Reason::decode) for the reasons that come often; `rare` answers for the others.
+    /// As [`decode`](Reason::decode) for the reasons that come often; `rare` answers for the
+    /// others.
     #[inline]
     pub(crate) fn decode_or(self, assists: bool, rare: impl FnOnce() -> Exit) -> Exit {
         match self.code {
