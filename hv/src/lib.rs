@@ -9,10 +9,15 @@
 // UNSAFETY: takes the addresses of the linker script's symbols.
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+pub mod archive;
 pub mod boot;
 pub mod config;
 pub mod cpu;
+#[cfg(target_os = "none")]
+pub mod domain;
 pub mod drivers;
 #[cfg(target_os = "none")]
 pub mod launch;

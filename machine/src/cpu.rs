@@ -83,10 +83,16 @@ impl Cpu {
         }
     }
 
-    /// When the local APIC's timer wants [`Machine::tick_cpu`](crate::Machine::tick_cpu).
+    /// When the local APIC's timer wants [`Cpu::wake`].
     #[must_use]
     pub fn due(&self) -> Option<Nanos> {
         self.lapic_due
+    }
+
+    /// Interrupts and timers are looked at before the next entry: after a host interrupt, or a pause.
+    #[inline]
+    pub fn wake(&mut self) {
+        self.attention = true;
     }
 
     /// As after power-on, counters kept.

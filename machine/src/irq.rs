@@ -233,11 +233,6 @@ impl Machine {
         }
     }
 
-    /// The local APIC's timer is due: look at it before the next entry.
-    pub fn tick_cpu(&self, cpu: &mut Cpu) {
-        cpu.attention = true;
-    }
-
     /// A read of the local APIC's page. Registers are 32 bits wide on 16-byte boundaries.
     pub(crate) fn lapic_read<H: Host>(
         &self,

@@ -20,6 +20,7 @@ pub mod timer;
 mod trap;
 pub mod tsc;
 pub mod virt;
+pub mod wall;
 
 pub use percpu::this;
 pub use trap::{backtrace, dump};

@@ -36,6 +36,12 @@ impl<const N: usize> Ring<N> {
         Some(byte)
     }
 
+    /// The oldest byte, left where it is.
+    #[must_use]
+    pub fn peek(&self) -> Option<u8> {
+        if self.len == 0 { None } else { Some(self.bytes[self.start]) }
+    }
+
     /// True when nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {

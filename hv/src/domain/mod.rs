@@ -1,0 +1,336 @@
+//! Guests: one [`Domain`] each, with its machine, memory and disks; and who runs their vCPUs.
+//!
+//! `backend` (the vendor), `memory` (frames and the second-level table), `disk`, `sched` (which vCPU runs where),
+//! `fpu` (what is switched with a vCPU). `launch` builds them from the boot modules.
+
+pub mod backend;
+pub mod disk;
+pub mod fpu;
+pub mod memory;
+pub mod sched;
+
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use arch::slat::{Flush, Range, Slat};
+use arch::{GuestPhys, Perm, Why};
+use devmodel::blk::BlkRequest;
+use machine::host::{Backing, DiskAnswer, DiskData, Output};
+use machine::{Host, Machine, SLOTS};
+use spin::Mutex;
+
+use crate::cpu::lock::IrqLock;
+use crate::cpu::{self, tsc};
+use crate::drivers::ring::Ring;
+use backend::Backend;
+use disk::Medium;
+use memory::{Frames, Store};
+
+/// Whether a guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Its vCPUs may run.
+    Running = 0,
+    /// A person stopped it; it can go on.
+    Paused = 1,
+    /// It asked to stop, or failed; nobody has looked after it yet.
+    Stopping = 2,
+    /// It has ended.
+    Dead = 3,
+}
+
+impl State {
+    const ALL: [State; 4] = [State::Running, State::Paused, State::Stopping, State::Dead];
+}
+
+/// What happens when a guest stops for a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Its state is written and it is gone.
+    Destroy,
+    /// It starts anew.
+    Restart,
+    /// It stays as it is, to be looked at.
+    Preserve,
+}
+
+/// What the configuration says of a guest's ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Actions {
+    /// On ACPI power-off.
+    pub poweroff: Action,
+    /// On reset.
+    pub reboot: Action,
+    /// On a triple fault or an error.
+    pub crash: Action,
+}
+
+/// A byte stream that waits for who reads it.
+pub type Stream = IrqLock<Ring<4096>>;
+
+/// A vCPU and what travels with it.
+pub struct Task<B: Backend> {
+    /// Registers and control block.
+    pub vcpu: B::Vcpu,
+    /// Local APIC, MSRs, counters.
+    pub cpu: machine::Cpu,
+    /// FPU and vector registers while it does not run.
+    pub fpu: fpu::Area,
+}
+
+/// A vCPU's place: its state is locked by the CPU that runs it.
+pub struct Slot<B: Backend> {
+    /// The vCPU.
+    pub task: Mutex<Task<B>>,
+    /// The CPU that runs its turns.
+    pub home: usize,
+    /// Something happened: its inbox, or its domain's state.
+    pub woken: AtomicBool,
+    /// It is running a turn now.
+    pub running: AtomicBool,
+    /// Its translations are stale.
+    pub flush: AtomicBool,
+}
+
+/// One guest.
+pub struct Domain<B: Backend> {
+    /// Its number, from 1.
+    pub id: usize,
+    /// Its name.
+    pub name: String,
+    /// The computer.
+    pub machine: Machine,
+    /// Its memory.
+    pub frames: Frames,
+    /// What it does when it stops.
+    pub actions: Actions,
+    /// Its vCPUs.
+    pub slots: Box<[Slot<B>]>,
+    /// Bytes from its first serial port, for whoever shows or logs them.
+    pub serial_out: Stream,
+    /// Bytes for its first serial port.
+    pub serial_in: Stream,
+    /// Its debug-console line so far.
+    debug_line: IrqLock<Vec<u8>>,
+    slat: IrqLock<Slat<B::Format>>,
+    disks: [Option<Medium>; SLOTS],
+    state: AtomicU8,
+    /// The board's deadline moved: its CPU must look.
+    pub retime: AtomicBool,
+    /// Resets so far.
+    pub reboots: AtomicUsize,
+}
+
+/// What a [`Domain`] is made of.
+pub struct Parts<B: Backend> {
+    /// Number from 1.
+    pub id: usize,
+    /// Name.
+    pub name: String,
+    /// The computer.
+    pub machine: Machine,
+    /// Its memory.
+    pub frames: Frames,
+    /// What it does when it stops.
+    pub actions: Actions,
+    /// Its second-level table.
+    pub slat: Slat<B::Format>,
+    /// Its vCPUs.
+    pub slots: Vec<Slot<B>>,
+    /// Its disks by slot.
+    pub disks: [Option<Medium>; SLOTS],
+}
+
+impl<B: Backend> Domain<B> {
+    /// A guest that has not been powered on.
+    #[must_use]
+    pub fn new(parts: Parts<B>) -> Domain<B> {
+        let Parts { id, name, machine, frames, actions, slat, slots, disks } = parts;
+        Domain {
+            id,
+            name,
+            machine,
+            frames,
+            actions,
+            slots: slots.into_boxed_slice(),
+            serial_out: Stream::new(Ring::new()),
+            serial_in: Stream::new(Ring::new()),
+            debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
+            slat: IrqLock::new(slat),
+            disks,
+            state: AtomicU8::new(State::Paused as u8),
+            retime: AtomicBool::new(false),
+            reboots: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether it runs.
+    #[must_use]
+    #[inline]
+    pub fn state(&self) -> State {
+        State::ALL[usize::from(self.state.load(Ordering::Acquire)) & 3]
+    }
+
+    /// Changes whether it runs, and wakes its vCPUs to see it.
+    pub fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+        for vcpu in 0..self.slots.len() {
+            self.kick(vcpu);
+        }
+    }
+
+    /// Its vCPUs leave, and whoever looks after domains sees why.
+    pub fn stop(&self, why: Why) {
+        self.machine.request_stop(why);
+        self.set_state(State::Stopping);
+    }
+
+    /// Puts the computer and all vCPUs into their power-on state. Nobody runs them now. False where
+    /// memory is short.
+    pub fn power_on(&self) -> bool {
+        for slot in &self.slots {
+            let mut task = slot.task.lock();
+            let Task { vcpu, cpu, fpu } = &mut *task;
+            self.machine.reset_vcpu(cpu, vcpu);
+            fpu.reset();
+            slot.flush.store(true, Ordering::Release);
+        }
+        self.machine.power_on(self)
+    }
+
+    /// A completion of a host disk, in the words of [`cookie`].
+    pub fn disk_completed(&self, completed: Cookie, good: bool) {
+        let Cookie { disk, token, .. } = completed;
+        let result = if good { Ok(()) } else { Err(devmodel::blk::BlkError::Medium) };
+        self.machine.disk_done(self, disk, token, result, None);
+    }
+
+    fn flush_all(&self, flush: Flush) {
+        if flush == Flush::No {
+            return;
+        }
+        for (vcpu, slot) in self.slots.iter().enumerate() {
+            slot.flush.store(true, Ordering::Release);
+            self.kick(vcpu);
+        }
+    }
+}
+
+/// Longest debug-console line that is kept together.
+const DEBUG_LINE: usize = 160;
+
+/// A request of a guest as a host disk carries it through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// The guest's number.
+    pub domain: usize,
+    /// Its disk.
+    pub disk: devmodel::blk::DiskId,
+    /// The chip's token.
+    pub token: devmodel::blk::Token,
+}
+
+impl Cookie {
+    /// Packs into the 63 bits that `drivers::block` passes through.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        let Cookie { domain, disk, token } = self;
+        u64::from(token.seq)
+            | u64::from(token.part) << 32
+            | u64::from(disk.0) << 40
+            | (domain as u64 & 0xff) << 48
+    }
+
+    /// Unpacks.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Cookie {
+        Cookie {
+            domain: (bits >> 48 & 0xff) as usize,
+            disk: devmodel::blk::DiskId((bits >> 40) as u8),
+            token: devmodel::blk::Token { part: (bits >> 32) as u8, seq: bits as u32 },
+        }
+    }
+}
+
+impl<B: Backend> Host for Domain<B> {
+    #[inline]
+    fn tsc(&self) -> u64 {
+        tsc::now()
+    }
+
+    fn kick(&self, vcpu: usize) {
+        let Some(slot) = self.slots.get(vcpu) else { return };
+        slot.woken.store(true, Ordering::Release);
+        // The CPU that runs this looks before it enters a guest or halts.
+        if slot.home != cpu::this().id {
+            cpu::smp::kick(slot.home);
+        }
+    }
+
+    fn output(&self, to: Output, byte: u8) {
+        match to {
+            Output::Com1 => sched::console_out(self, byte),
+            Output::Com2 => {}
+            Output::Debug => {
+                let mut line = self.debug_line.lock();
+                if byte == b'\n' || line.len() == DEBUG_LINE {
+                    let text = core::str::from_utf8(&line).unwrap_or("(not text)");
+                    log::debug!("{}: {text}", self.name);
+                    line.clear();
+                }
+                if !matches!(byte, b'\n' | b'\r') {
+                    line.push(byte);
+                }
+            }
+        }
+    }
+
+    fn map(&self, gpa: GuestPhys, bytes: u64, backing: Backing, perm: Perm) -> bool {
+        let done = self.frames.map(&mut self.slat.lock(), gpa, bytes, backing, perm);
+        match done {
+            Ok(flush) => {
+                self.flush_all(flush);
+                true
+            }
+            Err(error) => {
+                log::warn!("{}: cannot map {bytes:#x} bytes at {gpa}: {error:?}", self.name);
+                false
+            }
+        }
+    }
+
+    fn unmap(&self, gpa: GuestPhys, bytes: u64) {
+        match self.slat.lock().unmap(&mut Store, Range { from: gpa, bytes }) {
+            Ok(flush) => self.flush_all(flush),
+            Err(error) => log::error!("{}: cannot unmap {gpa}: {error:?}", self.name),
+        }
+    }
+
+    fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
+        let Some(Some(medium)) = self.disks.get(usize::from(request.disk.0)) else {
+            return DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium));
+        };
+        let cookie = Cookie { domain: self.id, disk: request.disk, token: request.token };
+        medium.submit(&self.frames, request, data, cookie.to_bits())
+    }
+
+    fn tray(&self, disk: u8, open: bool) {
+        log::info!("{}: tray of drive {disk} {}", self.name, if open { "open" } else { "closed" });
+    }
+
+    fn set_xcr0(&self, value: u64) {
+        fpu::set_xcr0(value);
+    }
+
+    fn board_due_changed(&self) {
+        self.retime.store(true, Ordering::Release);
+        if let Some(first) = self.slots.first()
+            && first.home != cpu::this().id
+        {
+            cpu::smp::kick(first.home);
+        }
+    }
+}
