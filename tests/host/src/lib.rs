@@ -1,1 +1,17 @@
-//! Host stories: a whole machine with a scripted CPU.
+//! Host stories: a whole machine with a scripted CPU. Deterministic, replayable by seed, no emulator.
+//!
+//! [`Guest`] is the machine with its vCPUs and the world around it; [`MockCpu`] stands for VMCB or VMCS,
+//! [`MockHost`] for the hypervisor. [`fuzz`] has the entry points that `tests/fuzz` and the seeded
+//! smoke runner share.
+#![forbid(unsafe_code)]
+
+mod cpu;
+pub mod fuzz;
+mod guest;
+mod host;
+mod rng;
+
+pub use cpu::MockCpu;
+pub use guest::{Guest, Mode, Setup, host_cpuid};
+pub use host::{Call, MockHost};
+pub use rng::Rng;

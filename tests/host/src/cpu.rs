@@ -1,0 +1,112 @@
+//! A virtual CPU of plain fields, which exits as its script says.
+
+use arch::{Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
+use std::collections::VecDeque;
+
+/// A scripted vCPU. [`Vcpu::run`] takes the next exit of the script; an event that waited for injection
+/// moves to `delivered` then, as on a CPU whose entry delivers it.
+#[derive(Clone, Debug, Default)]
+pub struct MockCpu {
+    /// General registers.
+    pub gprs: Gprs,
+    /// Instruction pointer.
+    pub rip: u64,
+    /// What the CPU says about the instruction's end; `None`: it does not say.
+    pub next_rip: Option<u64>,
+    /// Flags.
+    pub rflags: u64,
+    regs: [u64; 19],
+    segments: [Segment; 10],
+    /// Interrupt shadow and NMI blocking.
+    pub blocking: Blocking,
+    /// What the next entry injects.
+    pub pending: Option<Event>,
+    /// What entries have injected, in order.
+    pub delivered: Vec<Event>,
+    /// The last [`Vcpu::request_window`].
+    pub window: (bool, bool, u8),
+    /// Exits to come. When they run out, a host interrupt.
+    pub script: VecDeque<Exit>,
+    /// How often the TLB was flushed.
+    pub flushes: u32,
+}
+
+impl Vcpu for MockCpu {
+    fn run(&mut self) -> Exit {
+        self.delivered.extend(self.pending.take());
+        self.script.pop_front().unwrap_or(Exit::HostInterrupt)
+    }
+
+    fn gprs(&self) -> &Gprs {
+        &self.gprs
+    }
+
+    fn gprs_mut(&mut self) -> &mut Gprs {
+        &mut self.gprs
+    }
+
+    fn rip(&self) -> u64 {
+        self.rip
+    }
+
+    fn set_rip(&mut self, rip: u64) {
+        self.rip = rip;
+        self.blocking.shadow = false;
+    }
+
+    fn next_rip(&self) -> Option<u64> {
+        self.next_rip
+    }
+
+    fn insn_bytes(&self) -> Option<([u8; 15], u8)> {
+        None
+    }
+
+    fn rflags(&self) -> u64 {
+        self.rflags
+    }
+
+    fn set_rflags(&mut self, rflags: u64) {
+        self.rflags = rflags;
+    }
+
+    fn reg(&self, reg: SysReg) -> u64 {
+        self.regs[reg as usize]
+    }
+
+    fn set_reg(&mut self, reg: SysReg, value: u64) {
+        self.regs[reg as usize] = value;
+    }
+
+    fn segment(&self, reg: SegReg) -> Segment {
+        self.segments[reg as usize]
+    }
+
+    fn set_segment(&mut self, reg: SegReg, segment: Segment) {
+        self.segments[reg as usize] = segment;
+    }
+
+    fn blocking(&self) -> Blocking {
+        self.blocking
+    }
+
+    fn set_blocking(&mut self, blocking: Blocking) {
+        self.blocking = blocking;
+    }
+
+    fn pending_event(&self) -> Option<Event> {
+        self.pending
+    }
+
+    fn inject(&mut self, event: Option<Event>) {
+        self.pending = event;
+    }
+
+    fn request_window(&mut self, interrupt: bool, nmi: bool, held_back: u8) {
+        self.window = (interrupt, nmi, held_back);
+    }
+
+    fn flush_tlb(&mut self) {
+        self.flushes += 1;
+    }
+}

@@ -1,0 +1,81 @@
+//! Entry points for fuzzing: each takes any bytes and must come back. `tests/fuzz` runs them under
+//! cargo-fuzz, `tests/fuzz_seeds.rs` on seeded bytes with every test run.
+
+pub mod chips;
+mod machine;
+
+pub use machine::{bios_call, board, exits, insn, task_switch};
+
+/// Reads a configuration; what is refused must have a one-line reason.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    match ::machine::config::GuestConfig::parse("fuzz.cfg", &text) {
+        Ok(config) => {
+            assert!(!config.name.is_empty());
+            assert!((1..=64).contains(&config.vcpus) && config.vcpus <= config.max_vcpus);
+        }
+        Err(error) => assert!(!error.to_string().contains('\n')),
+    }
+}
+
+/// A fuzzing entry point and its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All entry points.
+pub const TARGETS: &[Target] = &[
+    ("insn", insn),
+    ("config", config),
+    ("board", board),
+    ("exits", exits),
+    ("bios_call", bios_call),
+    ("task_switch", task_switch),
+];
+
+/// Bytes as a stream of values; zeros when they run out.
+pub struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    /// All of `data`.
+    #[must_use]
+    pub fn new(data: &'a [u8]) -> Input<'a> {
+        Input(data)
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Up to `len` bytes.
+    pub fn take(&mut self, len: usize) -> &'a [u8] {
+        let (now, later) = self.0.split_at(len.min(self.0.len()));
+        self.0 = later;
+        now
+    }
+
+    /// A byte.
+    pub fn u8(&mut self) -> u8 {
+        self.take(1).first().copied().unwrap_or(0)
+    }
+
+    /// Two bytes.
+    pub fn u16(&mut self) -> u16 {
+        u16::from_le_bytes([self.u8(), self.u8()])
+    }
+
+    /// Four bytes.
+    pub fn u32(&mut self) -> u32 {
+        u32::from(self.u16()) | u32::from(self.u16()) << 16
+    }
+
+    /// Eight bytes.
+    pub fn u64(&mut self) -> u64 {
+        u64::from(self.u32()) | u64::from(self.u32()) << 32
+    }
+
+    /// One of `choices`, by one byte.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[usize::from(self.u8()) % choices.len()]
+    }
+}
