@@ -296,3 +296,6 @@ fn partition_end<P: Platform>(c: &mut Call<'_, P>, mbr: u32) -> Chs {
         sectors: (sector & 0x3f).max(1),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,8 @@ pub(crate) struct Call<'a, P: Platform> {
     pub bus: &'a mut P,
     /// The first linear address that did not translate.
     pub fault: Option<(u32, bool)>,
+    /// The stub ends in IRET: the caller's flags are in the interrupt frame, else in RFLAGS.
+    pub framed: bool,
     /// FLAGS of the interrupt frame, once loaded.
     frame: Option<(u16, u16)>,
 }
@@ -118,7 +120,7 @@ macro_rules! byte {
 #[allow(dead_code, reason = "one set for all registers")]
 impl<'a, P: Platform> Call<'a, P> {
     pub fn new(cpu: &'a mut Caller, bus: &'a mut P) -> Self {
-        Call { cpu, bus, fault: None, frame: None }
+        Call { cpu, bus, fault: None, framed: true, frame: None }
     }
 
     word! {
@@ -168,6 +170,10 @@ impl<'a, P: Platform> Call<'a, P> {
     }
 
     fn set_frame(&mut self, bit: u64, on: bool) {
+        if !self.framed {
+            self.cpu.rflags = (self.cpu.rflags & !bit) | if on { bit } else { 0 };
+            return;
+        }
         let now = self.frame_flags();
         let new = if on { now | bit as u16 } else { now & !(bit as u16) };
         if let Some(frame) = &mut self.frame {
@@ -175,19 +181,14 @@ impl<'a, P: Platform> Call<'a, P> {
         }
     }
 
-    /// Carry that the caller sees after IRET.
+    /// Carry that the caller sees when the stub returns.
     pub fn set_cf(&mut self, on: bool) {
         self.set_frame(rflags::CF, on);
     }
 
-    /// Zero flag that the caller sees after IRET.
+    /// Zero flag that the caller sees when the stub returns.
     pub fn set_zf(&mut self, on: bool) {
         self.set_frame(rflags::ZF, on);
-    }
-
-    /// Interrupt flag that the caller sees after IRET.
-    pub fn set_if(&mut self, on: bool) {
-        self.set_frame(rflags::IF, on);
     }
 
     /// Carry and zero flag in the stub itself, behind the OUT.

@@ -31,10 +31,9 @@ pub struct Bios {
     pub(crate) rom_segment: u16,
     /// When the wait that is going on (INT 15h 86h, the menu) ends.
     pub(crate) wait_until: Option<Nanos>,
+    /// When a serial port that INT 14h waits for times out.
+    pub(crate) serial_until: Option<Nanos>,
 }
-
-/// An upper bound for the bytes that a saved state needs.
-pub const STATE_BYTES: usize = 256;
 
 impl Bios {
     /// Firmware before its first POST.
@@ -52,6 +51,7 @@ impl Bios {
         let Some(service) = service_at(at) else { return Outcome::NotRom };
         let before = *cpu;
         let mut call = Call::new(cpu, bus);
+        call.framed = service.has_frame();
         let flow = self.serve(service, &mut call);
         if service.has_frame() && flow == Flow::Done {
             call.stub_flags(false, false);
@@ -96,7 +96,14 @@ impl Bios {
             Service::Int15 => self.int15(c),
             Service::Int16 => self.int16(c),
             Service::Int18 => self.int18(c),
-            _ => Flow::Done,
+            Service::Rtc => self.rtc(c),
+            Service::Mouse => self.mouse_byte(c),
+            Service::Bios32 => self.bios32(c),
+            Service::PciBios32 => self.pci_bios32(c),
+            Service::Int05 => self.int05(c),
+            Service::Int14 => self.int14(c),
+            Service::Int17 => self.int17(c),
+            Service::Int1A => self.int1a(c),
         }
     }
 }

@@ -17,22 +17,26 @@ pub mod e820;
 pub mod fonts;
 mod int10;
 mod int13;
+mod int14;
 mod int15;
 mod int16;
+mod int1a;
 mod irq;
 mod mem;
 pub mod platform;
 mod post;
 pub mod rom;
+mod saved;
 mod tables;
 #[cfg(test)]
 mod testing;
 pub mod vgamodes;
 
 pub use caller::{Caller, Outcome};
-pub use dispatch::{Bios, STATE_BYTES};
+pub use dispatch::Bios;
 pub use platform::{
     AtaPlace, BLOCK, BiosConfig, BiosDisk, BootDevice, Chs, DiskError, DiskInfo, DiskKind,
     DiskRequest, DiskStatus, MemRun, Platform,
 };
 pub use rom::{ROM, ROM_BASE, Service, TRAP_PORT, service_at};
+pub use saved::BadState;

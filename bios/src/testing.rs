@@ -284,6 +284,7 @@ impl Guest {
     /// Calls an interrupt service: a frame on the stack, the trap as often as the host wants, then IRET.
     pub fn int(&mut self, service: Service) -> Outcome {
         let sp = self.cpu.gprs.rsp() as u16 - 6;
+        self.cpu.rflags = 2;
         self.bus.put(u64::from(sp), &[0x34, 0x12, 0, 0x10]);
         self.bus.put(u64::from(sp) + 4, &(self.cpu.rflags as u16).to_le_bytes());
         self.cpu.gprs.set_rsp(sp.into());

@@ -133,7 +133,7 @@ fn vbe_tells_its_modes_and_sets_one_with_a_linear_frame_buffer() {
 fn no_function_with_any_registers_brings_the_firmware_down() {
     let mut g = guest();
     let mut seed = 0x9e37_79b9_7f4a_7c15u64;
-    for round in 0..1500u64 {
+    for round in 0..400u64 {
         let mut random = || {
             seed ^= seed << 13;
             seed ^= seed >> 7;

@@ -22,7 +22,7 @@ pub(super) fn floppy(blocks: u64) -> Chs {
 }
 
 /// Drive type as CMOS 10h and INT 13h 08h count them.
-pub(super) fn floppy_type(blocks: u64) -> u8 {
+pub(crate) fn floppy_type(blocks: u64) -> u8 {
     match blocks {
         1..=720 => 1,
         1440 => 3,

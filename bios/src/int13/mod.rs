@@ -9,6 +9,7 @@ mod xfer;
 
 pub use cd::Emulation;
 pub(crate) use cd::MediaType;
+pub(crate) use chs::floppy_type;
 pub use xfer::Staged;
 pub(crate) use xfer::Xfer;
 

@@ -16,12 +16,12 @@ const STAGE_BYTES: u32 = 0x1_0000;
 /// A transfer in pieces, between two calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staged {
-    disk: u8,
-    write: bool,
-    block: u64,
-    linear: u32,
-    bytes: u32,
-    done: u32,
+    pub(crate) disk: u8,
+    pub(crate) write: bool,
+    pub(crate) block: u64,
+    pub(crate) linear: u32,
+    pub(crate) bytes: u32,
+    pub(crate) done: u32,
 }
 
 /// How far a transfer came.

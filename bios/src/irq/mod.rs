@@ -2,6 +2,8 @@
 
 mod key;
 mod layout;
+#[cfg(test)]
+mod tests;
 
 use crate::bda;
 use crate::caller::{Call, Flow};

@@ -1,6 +1,5 @@
 //! Programs the board's chips as every PC's firmware leaves them, and the interrupt handlers' side of them.
 
-use crate::bda;
 use crate::caller::Call;
 use crate::platform::Platform;
 use arch::GuestPhys;
@@ -81,13 +80,4 @@ fn drain<P: Platform>(c: &mut Call<'_, P>) {
         }
         let _ = c.bus.port_in(0x60, 1);
     }
-}
-
-/// Sets the tick count from the clock.
-pub(super) fn clock_to_ticks<P: Platform>(c: &mut Call<'_, P>) {
-    let bcd = |byte: u8| u64::from(byte >> 4) * 10 + u64::from(byte & 15);
-    let [hours, minutes, seconds] = [4, 2, 0].map(|index| bcd(c.cmos(index)));
-    let seconds = hours.min(23) * 3600 + minutes.min(59) * 60 + seconds.min(59);
-    let ticks = seconds * 1_193_182 / 65_536;
-    c.set_bda32(bda::TICKS, ticks as u32);
 }

@@ -1,6 +1,7 @@
 //! Power-on: chips by their ports, the vectors and data areas, shadow RAM, option ROMs.
 
 mod chips;
+mod cmos;
 pub(crate) mod pci;
 
 use crate::bda;
@@ -12,6 +13,7 @@ use crate::int13::{count, nth};
 use crate::platform::{DiskKind, Platform};
 use crate::rom::stubs as s;
 use crate::rom::{ROM, ROM_BASE, VIDEO_BASE, VIDEO_CODE, VIDEO_SIZE, far};
+use alloc::format;
 use arch::GuestPhys;
 
 /// Where fonts are in the video ROM.
@@ -66,6 +68,7 @@ impl Bios {
         seal_video_rom(c);
         crate::tables::write(c);
         pci::lock_shadow(c);
+        self.greet(c);
         c.stub_flags(false, false);
         Flow::Done
     }
@@ -100,6 +103,20 @@ impl Bios {
         Flow::Done
     }
 
+    fn greet<P: Platform>(&self, c: &mut Call<'_, P>) {
+        let config = c.bus.config();
+        if config.quiet {
+            return;
+        }
+        let mib = (config.low_ram + config.high_ram) >> 20;
+        let text = format!(
+            "Xenolith BIOS {}, {mib} MiB, {} CPU(s)\r\n\r\n",
+            env!("CARGO_PKG_VERSION"),
+            config.apic_ids.len()
+        );
+        self.print(c, &text);
+    }
+
     fn data_area<P: Platform>(&mut self, c: &mut Call<'_, P>) {
         let ebda = u32::from(bda::EBDA) << 4;
         c.write(0x400, &[0; 0x100]);
@@ -128,7 +145,9 @@ impl Bios {
             }
         }
         self.cd_media = nth(c.bus, DiskKind::Cd, 0).map_or(0, |(_, info)| info.media);
-        chips::clock_to_ticks(c);
+        cmos::clock_to_ticks(c);
+        cmos::fill(c);
+        cmos::hard_disk_tables(self, c);
     }
 }
 

@@ -110,9 +110,8 @@ fn port(out: &mut Vec<u8>, port: u16, bits: u8) {
 
 /// ACPI 2.0 "Fixed ACPI Description Table", behind the header.
 fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
-    // WBINVD works, C1 everywhere, sleep button not fixed, RTC wakes not fixed, reset register, and PM
-    // timer of 32 bits.
-    const FLAGS: u32 = 1 | 1 << 2 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10;
+    // WBINVD works, C1 everywhere, no fixed sleep button, PM timer of 32 bits, reset register.
+    const FLAGS: u32 = 1 | 1 << 2 | 1 << 5 | 1 << 8 | 1 << 10;
     let mut out = Vec::new();
     out.w32(facs);
     out.w32(dsdt);

@@ -4,7 +4,7 @@
 mod acpi;
 mod dsdt;
 mod mp;
-mod pir;
+pub(crate) mod pir;
 mod smbios;
 #[cfg(test)]
 mod tests;
