@@ -164,7 +164,7 @@ fn staged(r: &mut Reader<'_>) -> Result<Staged, BadState> {
         bytes: r.u32()?,
         done: r.u32()?,
     };
-    let possible = found.done <= found.bytes && found.done % 512 == 0;
+    let possible = found.done <= found.bytes && found.done.is_multiple_of(512);
     if possible { Ok(found) } else { Err(BadState) }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn int10_0b_cga<P: Platform>(c: &mut Call<'_, P>) {
         let bright = (old & 0x10) | 1;
         for n in 1..4u8 {
             // Palette 0: green, red, brown; palette 1: cyan, magenta, white.
-            write_attribute(c, n, (bright & 0x10) | n * 2 | (value & 1));
+            write_attribute(c, n, (bright & 0x10) | (n * 2) | (value & 1));
         }
         c.set_bda8(bda::CGA_PALETTE, (old & !0x20) | (value & 1) << 5);
     }

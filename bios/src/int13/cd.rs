@@ -68,7 +68,17 @@ impl Emulation {
         let size = u64::from(chs.cylinders) * u64::from(chs.heads) * u64::from(chs.sectors);
         let blocks = size.min(info.blocks.saturating_sub(base));
         let kind = if dl < 0x80 { DiskKind::Floppy } else { DiskKind::Hard };
-        Some(Drive { disk, info, kind, base, blocks, chs, sector: 512, emulated: true })
+        Some(Drive {
+            disk,
+            unit: self.cd,
+            info,
+            kind,
+            base,
+            blocks,
+            chs,
+            sector: 512,
+            emulated: true,
+        })
     }
 
     /// By how many numbers the real drives of `dl`'s kind moved up.

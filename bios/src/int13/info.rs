@@ -93,19 +93,16 @@ impl Bios {
     }
 
     /// 16h and every access: has the medium been exchanged since it was last asked?
-    pub(super) fn change_line<P: Platform>(
-        &mut self,
-        c: &mut Call<'_, P>,
-        dl: u8,
-        drive: &Drive,
-    ) -> u8 {
+    pub(super) fn change_line<P: Platform>(&mut self, c: &mut Call<'_, P>, drive: &Drive) -> u8 {
         if drive.kind != DiskKind::Floppy || drive.emulated {
             return if drive.info.present { status::OK } else { status::NO_MEDIA };
         }
         if !drive.info.present {
             return if c.ah() == 0x16 { status::CHANGED } else { status::TIMEOUT };
         }
-        let Some(seen) = self.floppy_media.get_mut(usize::from(dl)) else { return status::OK };
+        let Some(seen) = self.floppy_media.get_mut(usize::from(drive.unit)) else {
+            return status::OK;
+        };
         if *seen == drive.info.media {
             return status::OK;
         }
@@ -118,7 +115,6 @@ impl Bios {
         &mut self,
         c: &mut Call<'_, P>,
         function: u8,
-        _dl: u8,
         drive: &Drive,
     ) -> u8 {
         if drive.kind != DiskKind::Cd {

@@ -41,6 +41,8 @@ pub(crate) mod status {
 pub(crate) struct Drive {
     /// The machine's drive.
     pub disk: BiosDisk,
+    /// Its place among the machine's drives of its kind.
+    pub unit: u8,
     /// What the machine says of it.
     pub info: DiskInfo,
     /// What it looks like here: an emulated floppy is a floppy.
@@ -98,7 +100,7 @@ impl Bios {
             DiskKind::Cd => (Chs::default(), 2048),
         };
         let blocks = info.blocks;
-        Some(Drive { disk, info, kind, base: 0, blocks, chs, sector, emulated: false })
+        Some(Drive { disk, unit: n, info, kind, base: 0, blocks, chs, sector, emulated: false })
     }
 
     pub(crate) fn int13<P: Platform>(&mut self, c: &mut Call<'_, P>) -> Flow {
@@ -120,11 +122,11 @@ impl Bios {
             0x05 => self.int13_05_format(c, &drive),
             0x08 => self.int13_08_parameters(c, dl, &drive),
             0x15 => return self.int13_15_type(c, dl, &drive),
-            0x16 => Xfer::Status(self.change_line(c, dl, &drive)),
+            0x16 => Xfer::Status(self.change_line(c, &drive)),
             0x17 | 0x18 => Xfer::Status(info::media_type(c, function, &drive)),
             0x41 => return edd::int13_41_check(c, dl, &drive),
             0x42..=0x44 => self.int13_42_to_44_extended(c, function, &drive),
-            0x45 | 0x46 | 0x49 => Xfer::Status(self.removable(c, function, dl, &drive)),
+            0x45 | 0x46 | 0x49 => Xfer::Status(self.removable(c, function, &drive)),
             0x48 => Xfer::Status(edd::int13_48_parameters(c, &drive)),
             0x4e => Xfer::Status(edd::int13_4e_hardware(c)),
             0x4a | 0x4c | 0x4d => Xfer::Status(self.int13_4a_to_4d(c, function)),

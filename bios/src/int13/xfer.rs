@@ -54,7 +54,7 @@ impl Bios {
             return Xfer::Status(status::TIMEOUT);
         }
         if drive.kind == DiskKind::Floppy {
-            let code = self.change_line(c, c.dl(), drive);
+            let code = self.change_line(c, drive);
             if code != status::OK {
                 c.set_al(0);
                 return Xfer::Status(code);

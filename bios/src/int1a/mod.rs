@@ -103,7 +103,7 @@ fn open_nmi<P: Platform>(c: &mut Call<'_, P>) {
 fn bcd<P: Platform>(c: &mut Call<'_, P>, index: u8) -> u8 {
     let value = c.cmos(index);
     if index != CENTURY && c.cmos(0x0b) & BINARY != 0 {
-        return (value / 10 % 10) << 4 | value % 10;
+        return ((value / 10 % 10) << 4) | (value % 10);
     }
     value
 }

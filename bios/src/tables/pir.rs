@@ -22,7 +22,7 @@ pub(crate) fn slots() -> Vec<u8> {
             out.w16(ROUTABLE);
         }
         // Slot number 0: on the board.
-        out.extend_from_slice(&[if slot <= 2 { 0 } else { slot - 2 }, 0]);
+        out.extend_from_slice(&[slot.saturating_sub(2), 0]);
     }
     out
 }
