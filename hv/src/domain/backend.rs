@@ -18,20 +18,18 @@ pub trait Backend: Sized + 'static {
     /// A virtual CPU.
     type Vcpu: arch::Vcpu;
 
-    /// Turns virtualization on, on this CPU.
+    /// Turns virtualization on, on this CPU, whose control registers and tables are final.
     ///
     /// # Errors
     /// What is missing, for a person.
     fn enable(cpu: usize) -> Result<Self::Cpu, &'static str>;
 
     /// The entry format for this machine.
-    ///
-    /// # Errors
-    /// What is missing, for a person.
-    fn format() -> Result<Self::Format, &'static str>;
+    fn format(cpu: &Self::Cpu) -> Self::Format;
 
-    /// A vCPU of a guest whose second-level table has its root at `root`. `None` when memory is short.
-    fn new_vcpu(root: HostPhys) -> Option<Self::Vcpu>;
+    /// A vCPU of a guest whose second-level table has its root at `root`; made on the CPU that runs this, to be
+    /// attached to any. `None` when memory is short.
+    fn new_vcpu(cpu: &Self::Cpu, root: HostPhys) -> Option<Self::Vcpu>;
 
     /// Makes `cpu`, which runs this, the one that runs the vCPU; no other vCPU is attached to it.
     fn attach(vcpu: &mut Self::Vcpu, cpu: &mut Self::Cpu);
@@ -43,8 +41,11 @@ pub trait Backend: Sized + 'static {
 /// AMD SVM.
 pub struct Svm;
 
+/// Intel VT-x.
+pub struct Vmx;
+
 /// A zeroed frame as a value of type `T`, for ever.
-fn leak<T>() -> Option<svm::Frame<T>> {
+fn leak<T>() -> Option<(HostPhys, &'static mut T)> {
     assert!(align_of::<T>() <= 4096, "frames are page-aligned");
     let bytes = (size_of::<T>() as u64).max(4096);
     let phys = frames::alloc_contiguous(bytes, 4096)?;
@@ -52,8 +53,19 @@ fn leak<T>() -> Option<svm::Frame<T>> {
     // SAFETY: the memory is ours for ever, aligned, large enough, and all zeros, which is a value of
     // every type that this is used for (byte arrays and plain registers).
     let value = unsafe { &mut *mem::phys_to_virt(phys).cast::<T>() };
+    Some((phys, value))
+}
+
+fn svm_frame<T>() -> Option<svm::Frame<T>> {
+    let (phys, value) = leak()?;
     // SAFETY: the direct map is write-back memory, contiguous as allocated.
     Some(unsafe { svm::Frame::new(phys, value) })
+}
+
+fn vmx_frame<T>() -> Option<vmx::Frame<T>> {
+    let (phys, value) = leak()?;
+    // SAFETY: the direct map is write-back memory, contiguous as allocated.
+    Some(unsafe { vmx::Frame::new(phys, value) })
 }
 
 impl Backend for Svm {
@@ -63,28 +75,27 @@ impl Backend for Svm {
     type Vcpu = svm::SvmVcpu;
 
     fn enable(cpu: usize) -> Result<svm::Cpu, &'static str> {
-        let (Some(save), Some(host)) = (leak(), leak()) else { return Err("no memory") };
+        let (Some(save), Some(host)) = (svm_frame(), svm_frame()) else { return Err("no memory") };
         // SAFETY: called on each CPU once its descriptor tables and GS base are final, before any
         // vCPU exists; the value stays in that CPU's loop.
         unsafe { svm::Cpu::enable(cpu as u32, save, host) }
             .map_err(|_| "SVM cannot be enabled: the firmware disabled or locked it")
     }
 
-    fn format() -> Result<svm::Npt, &'static str> {
-        svm::detect().map(|caps| svm::Npt::new(&caps)).map_err(|_| "no nested paging")
+    fn format(cpu: &svm::Cpu) -> svm::Npt {
+        svm::Npt::new(cpu.caps())
     }
 
-    fn new_vcpu(root: HostPhys) -> Option<svm::SvmVcpu> {
-        let caps = svm::detect().ok()?;
-        let mut iopm = leak::<svm::Iopm>()?;
+    fn new_vcpu(cpu: &svm::Cpu, root: HostPhys) -> Option<svm::SvmVcpu> {
+        let mut iopm = svm_frame::<svm::Iopm>()?;
         iopm.intercept_all();
-        let mut msrpm = leak::<svm::Msrpm>()?;
+        let mut msrpm = svm_frame::<svm::Msrpm>()?;
         msrpm.intercept_all();
         msrpm.intercept_by_need();
         // SAFETY: the frames are leaked, the root lives as long as the domain, and the maps let
         // through only what the vCPU carries with it.
         let tables = unsafe { svm::Tables::new(&iopm, &msrpm, root) };
-        Some(svm::SvmVcpu::new(leak()?, tables, caps))
+        Some(svm::SvmVcpu::new(svm_frame()?, tables, *cpu.caps()))
     }
 
     fn attach(vcpu: &mut svm::SvmVcpu, cpu: &mut svm::Cpu) {
@@ -93,6 +104,47 @@ impl Backend for Svm {
     }
 
     fn detach(vcpu: &mut svm::SvmVcpu) {
+        vcpu.detach();
+    }
+}
+
+impl Backend for Vmx {
+    const NAME: &'static str = "vmx";
+    type Format = vmx::Ept;
+    type Cpu = vmx::Cpu;
+    type Vcpu = vmx::VmxVcpu;
+
+    fn enable(cpu: usize) -> Result<vmx::Cpu, &'static str> {
+        let vmxon = vmx_frame().ok_or("no memory")?;
+        // SAFETY: called on each CPU once its tables and control registers are final, before any vCPU is
+        // used on it; the value stays in that CPU's loop.
+        unsafe { vmx::Cpu::enable(cpu as u32, vmxon) }
+            .map_err(|_| "VMX cannot be enabled: something that `virt::check` found is not there")
+    }
+
+    fn format(cpu: &vmx::Cpu) -> vmx::Ept {
+        vmx::Ept::new(cpu.caps())
+    }
+
+    fn new_vcpu(cpu: &vmx::Cpu, root: HostPhys) -> Option<vmx::VmxVcpu> {
+        let mut io = vmx_frame::<vmx::IoBitmaps>()?;
+        io.intercept_all();
+        let mut msr = vmx_frame::<vmx::MsrBitmap>()?;
+        msr.intercept_all();
+        msr.intercept_by_need();
+        // SAFETY: the frames are leaked, the root lives as long as the domain, and the bitmaps let
+        // through only what the vCPU carries with it.
+        let tables = unsafe { vmx::Tables::new(&io, &msr, root) };
+        let frames = vmx::Frames { vmcs: vmx_frame()?, apic: vmx_frame()? };
+        Some(vmx::VmxVcpu::new(frames, tables, cpu))
+    }
+
+    fn attach(vcpu: &mut vmx::VmxVcpu, cpu: &mut vmx::Cpu) {
+        // SAFETY: the scheduler attaches one vCPU at a time and detaches it on the same CPU.
+        unsafe { vcpu.attach(cpu) };
+    }
+
+    fn detach(vcpu: &mut vmx::VmxVcpu) {
         vcpu.detach();
     }
 }

@@ -29,6 +29,8 @@ pub enum Medium {
         number: usize,
         /// Refuse writes.
         read_only: bool,
+        /// Size in sectors of 512 bytes.
+        sectors: u64,
     },
 }
 
@@ -195,6 +197,15 @@ fn copy(to: HostPhys, from: HostPhys, bytes: u64) {
 }
 
 impl Medium {
+    /// Size in sectors of 512 bytes.
+    #[must_use]
+    pub fn sectors(&self) -> u64 {
+        match self {
+            Medium::Module(module) => module.sectors(),
+            Medium::Host { sectors, .. } => *sectors,
+        }
+    }
+
     /// Starts a request. `cookie` comes back from host disks.
     pub fn submit(
         &self,
@@ -205,7 +216,7 @@ impl Medium {
     ) -> DiskAnswer {
         match self {
             Medium::Module(module) => DiskAnswer::Done(module.serve(frames, request, data)),
-            Medium::Host { number, read_only } => {
+            Medium::Host { number, read_only, sectors: _ } => {
                 if *read_only && request.op == BlkOp::Write {
                     return DiskAnswer::Done(Err(BlkError::ReadOnly));
                 }

@@ -1,9 +1,10 @@
 //! Guests: one [`Domain`] each, with its machine, memory and disks; and who runs their vCPUs.
 //!
-//! `backend` (the vendor), `memory` (frames and the second-level table), `disk`, `sched` (which vCPU runs where),
+//! `backend` (the vendor), `build` (from a configuration), `memory` (frames and the second-level table), `disk`, `sched` (which vCPU runs where),
 //! `fpu` (what is switched with a vCPU). `launch` builds them from the boot modules.
 
 pub mod backend;
+pub mod build;
 pub mod disk;
 pub mod fpu;
 pub mod memory;

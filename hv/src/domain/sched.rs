@@ -39,7 +39,7 @@ fn world<B: Backend>() -> &'static World<B> {
 }
 
 /// Runs the guests for ever, on all CPUs. Called on CPU 0.
-pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>) -> ! {
+pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, cpu: B::Cpu) -> ! {
     let world = Box::leak(Box::new(World { domains: domains.into_boxed_slice() }));
     WORLD.store(core::ptr::from_mut(world).cast(), Ordering::Release);
     block::set_hook(|_, cookie, status| {
@@ -57,8 +57,20 @@ pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>) -> ! {
             domain.set_state(State::Dead);
         }
     }
-    smp::release(cpu_main::<B>);
-    cpu_main::<B>(0)
+    smp::release(other_cpu::<B>);
+    cpu_main::<B>(0, cpu)
+}
+
+/// Where the other CPUs begin.
+fn other_cpu<B: Backend>(id: usize) -> ! {
+    super::fpu::init_cpu();
+    match B::enable(id) {
+        Ok(backend) => cpu_main::<B>(id, backend),
+        Err(why) => {
+            log::error!("CPU {id}: {why}");
+            power::stop(Code::Unusable)
+        }
+    }
 }
 
 /// One vCPU's place in the list of its home CPU.
@@ -69,15 +81,7 @@ struct Local<B: Backend> {
 }
 
 /// What one CPU does for ever.
-fn cpu_main<B: Backend>(id: usize) -> ! {
-    super::fpu::init_cpu();
-    let mut backend = match B::enable(id) {
-        Ok(backend) => backend,
-        Err(why) => {
-            log::error!("CPU {id}: {why}");
-            power::stop(Code::Unusable)
-        }
-    };
+fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
     let mut locals = Vec::new();
     for domain in &world::<B>().domains {
         for (index, slot) in domain.slots.iter().enumerate() {

@@ -1,0 +1,281 @@
+//! Building a guest from its configuration: memory, computer, drives, vCPUs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::AtomicBool;
+
+use arch::slat::Slat;
+use bios::BiosConfig;
+use devmodel::blk::Media;
+use devmodel::fdc::{DriveType, geometry_of_image};
+use devmodel::rtc::WallClock;
+use machine::config::{self, DiskConfig, Firmware, GuestConfig, Target, Vdev};
+use machine::{Clock, Cpu, Drive, Machine, MachineConfig, SLOTS};
+use spin::Mutex;
+
+use super::backend::Backend;
+use super::disk::{Medium, Module};
+use super::memory::{Frames, Store};
+use super::{Action, Actions, Domain, Parts, Slot, Task, fpu};
+use crate::archive::Entry;
+use crate::cpu::{percpu, tsc, wall};
+use crate::drivers::block;
+use crate::mem;
+use crate::mem::frames;
+
+/// Why a guest cannot be built.
+#[derive(Debug)]
+pub enum BuildError {
+    /// No boot module of this name.
+    NoModule(String),
+    /// No host disk of this name or number.
+    NoHostDisk(String),
+    /// A floppy image whose size is no format's: bytes.
+    FloppySize(u64),
+    /// A medium without a byte.
+    Empty(String),
+    /// A firmware image that is not a multiple of 64 KiB, or larger than 16 MiB.
+    FirmwareSize(String),
+    /// Memory: MiB wanted and MiB free.
+    Memory(u64, u64),
+    /// Something of the configuration that this version cannot do.
+    NotYet(&'static str),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::NoModule(name) => {
+                write!(f, "there is no boot module \"{name}\"; give it to the boot loader, or correct the name")
+            }
+            BuildError::NoHostDisk(name) => write!(
+                f,
+                "there is no host disk {name}; `list` in the monitor and the log at boot name those that are there"
+            ),
+            BuildError::FloppySize(bytes) => write!(
+                f,
+                "a floppy image of {bytes} bytes is of no known format; 737,280 and 1,474,560 are the usual sizes"
+            ),
+            BuildError::Empty(name) => write!(f, "{name} is empty"),
+            BuildError::FirmwareSize(name) => {
+                write!(f, "{name} is no firmware image: its size must be a multiple of 64 KiB up to 16 MiB")
+            }
+            BuildError::Memory(wanted, free) => write!(
+                f,
+                "it wants {wanted} MiB, and the machine has {free} MiB free; lower `memory` or give the machine more"
+            ),
+            BuildError::NotYet(what) => write!(f, "{what} is not supported by this version"),
+        }
+    }
+}
+
+/// Makes guests one after the other; spreads their vCPUs over the CPUs.
+pub struct Builder<'a, B: Backend> {
+    cpu: &'a B::Cpu,
+    files: &'a [Entry],
+    next_home: usize,
+    _backend: PhantomData<B>,
+}
+
+/// A guest's drives and what is behind them, by slot.
+type Disks = ([Option<Drive>; SLOTS], [Option<Medium>; SLOTS]);
+
+impl<'a, B: Backend> Builder<'a, B> {
+    /// A builder on the CPU that runs this, with the files of the boot modules.
+    pub fn new(cpu: &'a B::Cpu, files: &'a [Entry]) -> Self {
+        Builder { cpu, files, next_home: 0, _backend: PhantomData }
+    }
+
+    fn file(&self, name: &str) -> Result<&'a Entry, BuildError> {
+        self.files
+            .iter()
+            .find(|file| file.name == name)
+            .ok_or_else(|| BuildError::NoModule(name.into()))
+    }
+
+    /// Builds guest number `id`.
+    ///
+    /// # Errors
+    /// [`BuildError`]; all memory is given back then.
+    pub fn build(&mut self, id: usize, config: &GuestConfig) -> Result<Domain<B>, BuildError> {
+        if config.kind != config::GuestKind::Hvm {
+            return Err(BuildError::NotYet("type = \"pvh\""));
+        }
+        let (drives, disks) = self.disks(config)?;
+        let firmware = self.firmware(config)?;
+        let rom: &[u8] = firmware.unwrap_or(&bios::ROM);
+        let ram = u64::from(config.memory_mib) << 20;
+        let vram = u64::from(config.video_mib) << 20;
+        let short = || {
+            let free = frames::stats().free >> 20;
+            BuildError::Memory(u64::from(config.memory_mib), free)
+        };
+        let frames = Frames::new(ram, vram, rom).ok_or_else(short)?;
+        let wall_clock = wall::unix_seconds().saturating_add_signed(config.rtc_offset_s.into());
+        let machine = Machine::new(MachineConfig {
+            ram: frames.ram(),
+            vram: frames.vram(),
+            firmware: firmware.map(|_| frames.rom()),
+            vcpus: config.vcpus.into(),
+            host_cpuid: |leaf, subleaf| {
+                let found = raw_cpuid::cpuid!(leaf, subleaf);
+                [found.eax, found.ebx, found.ecx, found.edx]
+            },
+            clock: Clock::new(tsc::now(), tsc::hz() / 1000),
+            wall_clock: WallClock::from_unix(wall_clock),
+            drives,
+            bios: BiosConfig {
+                boot_order: config.bios_boot_order(),
+                boot_menu_ms: config.boot_menu_ms,
+                uuid: config.uuid.unwrap_or_default(),
+                hpet: config.hpet,
+                ..BiosConfig::default()
+            },
+        });
+        let slat = Slat::new(B::format(self.cpu), &mut Store).map_err(|_| short())?;
+        let mut slots = Vec::new();
+        for index in 0..usize::from(config.vcpus) {
+            let vcpu = B::new_vcpu(self.cpu, slat.root()).ok_or_else(short)?;
+            let cpu = Cpu::new(index, machine.physical_bits());
+            slots.push(Slot {
+                task: Mutex::new(Task { vcpu, cpu, fpu: fpu::Area::default() }),
+                home: self.home(config, index),
+                woken: AtomicBool::new(true),
+                running: AtomicBool::new(false),
+                flush: AtomicBool::new(false),
+            });
+        }
+        Ok(Domain::new(Parts {
+            id,
+            name: config.name.clone(),
+            machine,
+            frames,
+            actions: actions(config),
+            slat,
+            slots,
+            disks,
+        }))
+    }
+
+    /// The CPU that runs a vCPU: the next one that its affinity allows.
+    fn home(&mut self, config: &GuestConfig, vcpu: usize) -> usize {
+        let cpus = percpu::count().max(1);
+        let allowed = config.affinity(vcpu);
+        let start = self.next_home;
+        let found = (0..cpus).map(|n| (start + n) % cpus).find(|cpu| allowed.contains(*cpu as u32));
+        let home = found.unwrap_or(start % cpus);
+        self.next_home = home + 1;
+        home
+    }
+
+    fn firmware(&self, config: &GuestConfig) -> Result<Option<&'static [u8]>, BuildError> {
+        let name = match &config.firmware {
+            Firmware::Xenolith => return Ok(None),
+            Firmware::SeaBios => "seabios",
+            Firmware::Ovmf => "ovmf",
+            Firmware::Module(name) => name,
+        };
+        let bytes = self.file(name)?.bytes;
+        if bytes.is_empty() || !bytes.len().is_multiple_of(64 << 10) || bytes.len() > 16 << 20 {
+            return Err(BuildError::FirmwareSize(name.into()));
+        }
+        Ok(Some(bytes))
+    }
+
+    fn disks(&self, config: &GuestConfig) -> Result<Disks, BuildError> {
+        let mut drives = [None; SLOTS];
+        let mut media = [const { None }; SLOTS];
+        for disk in &config.disks {
+            // Paravirtual places beyond the IDE ones are for drivers that this version does not serve.
+            let Some(slot) = disk.vdev.slot() else {
+                return Err(BuildError::NotYet("a disk at xvde or beyond"));
+            };
+            let medium = self.medium(disk, config.snapshot)?;
+            let sectors = medium.as_ref().map(Medium::sectors);
+            drives[slot] = Some(drive(disk, sectors)?);
+            media[slot] = medium;
+        }
+        Ok((drives, media))
+    }
+
+    fn medium(&self, disk: &DiskConfig, snapshot: bool) -> Result<Option<Medium>, BuildError> {
+        let number = match &disk.target {
+            Target::Empty => return Ok(None),
+            Target::Module(name) => {
+                let bytes = self.file(name)?.bytes;
+                if bytes.is_empty() {
+                    return Err(BuildError::Empty(name.clone()));
+                }
+                let start = mem::virt_to_phys(bytes.as_ptr());
+                let module = Module::new(start, bytes.len() as u64, !disk.writable);
+                return Ok(Some(Medium::Module(module)));
+            }
+            Target::HostDisk(number) => *number as usize,
+            Target::HostDevice(name) => host_disk(name)
+                .ok_or_else(|| BuildError::NoHostDisk(alloc::format!("/dev/{name}")))?,
+        };
+        let info = block::info(number)
+            .ok_or_else(|| BuildError::NoHostDisk(alloc::format!("{number}")))?;
+        if snapshot && disk.writable {
+            return Err(BuildError::NotYet("snapshot = 1 on a host disk"));
+        }
+        Ok(Some(Medium::Host {
+            number,
+            read_only: !disk.writable || info.read_only,
+            sectors: info.sectors,
+        }))
+    }
+}
+
+/// A host disk by the name that Linux would give it: vda and sda are the first that is no CD, sr0 the first CD.
+fn host_disk(name: &str) -> Option<usize> {
+    let (optical, index) = match name.strip_prefix("sr") {
+        Some(n) => (true, n.parse().ok()?),
+        None => {
+            let letter = name.strip_prefix("vd").or(name.strip_prefix("sd")).or(name.strip_prefix("hd"))?;
+            let &[letter @ b'a'..=b'z'] = letter.as_bytes() else { return None };
+            (false, usize::from(letter - b'a'))
+        }
+    };
+    let mut same = (0..block::count()).filter(|n| block::info(*n).is_some_and(|i| i.optical == optical));
+    same.nth(index)
+}
+
+/// What the guest sees of a drive.
+fn drive(disk: &DiskConfig, sectors: Option<u64>) -> Result<Drive, BuildError> {
+    let with_rights = |media: Media| Media { read_only: !disk.writable, ..media };
+    Ok(match disk.vdev {
+        Vdev::Floppy(_) => {
+            let Some(sectors) = sectors else {
+                return Ok(Drive::Floppy(DriveType::F1440, None));
+            };
+            let geometry =
+                geometry_of_image(sectors).ok_or(BuildError::FloppySize(sectors * 512))?;
+            let media = Media { geometry, removable: true, ..Media::disk(sectors, "") };
+            Drive::Floppy(DriveType::of_geometry(geometry), Some(with_rights(media)))
+        }
+        _ if disk.cdrom => {
+            let blocks = sectors.map(|sectors| u32::try_from(sectors.div_ceil(4)).unwrap_or(u32::MAX));
+            Drive::Cdrom(blocks.map(Media::cdrom))
+        }
+        _ => {
+            let sectors = sectors.ok_or_else(|| BuildError::Empty("a hard disk".into()))?;
+            Drive::Disk(with_rights(Media::disk(sectors, "XENOLITH")))
+        }
+    })
+}
+
+fn actions(config: &GuestConfig) -> Actions {
+    let action = |action| match action {
+        config::Action::Destroy | config::Action::CoredumpDestroy => Action::Destroy,
+        config::Action::Restart | config::Action::CoredumpRestart => Action::Restart,
+        config::Action::Preserve => Action::Preserve,
+    };
+    Actions {
+        poweroff: action(config.on_poweroff),
+        reboot: action(config.on_reboot),
+        crash: action(config.on_crash),
+    }
+}
