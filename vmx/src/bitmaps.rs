@@ -35,8 +35,8 @@ impl IoBitmaps {
 /// TSC_AUX: what RDTSCP gives in ECX.
 pub(crate) const TSC_AUX: u32 = 0xc000_0103;
 
-/// MSRs that a guest may read and write without an exit. Those of the VMCS are switched at each exit, the others
-/// with the vCPU: the host does not use them.
+/// MSRs that a guest may read and write without an exit. Those of the VMCS are switched at each
+/// exit, the others with the vCPU: the host does not use them.
 pub const PASSED_THROUGH: [u32; 12] = [
     0x174,       // SYSENTER_CS, VMCS
     0x175,       // SYSENTER_ESP, VMCS
@@ -52,15 +52,16 @@ pub const PASSED_THROUGH: [u32; 12] = [
     TSC_AUX,
 ];
 
-/// MSRs that a guest may read without an exit: EFER (VMCS), and the TSC, which comes with the offset.
+/// MSRs that a guest may read without an exit: EFER (VMCS), and the TSC, which comes with the
+/// offset.
 pub const READ_THROUGH: [u32; 2] = [0xc000_0080, 0x10];
 
 /// An MSR outside the ranges that the bitmap covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotCovered;
 
-/// A bit each for reads and writes of the MSRs 0 to 1FFFh and C000_0000h to C000_1FFFh; other MSRs always
-/// exit. One frame: low reads, high reads, low writes, high writes.
+/// A bit each for reads and writes of the MSRs 0 to 1FFFh and C000_0000h to C000_1FFFh; other MSRs
+/// always exit. One frame: low reads, high reads, low writes, high writes.
 #[repr(C, align(4096))]
 #[derive(Debug)]
 pub struct MsrBitmap([u8; 4096]);

@@ -120,7 +120,8 @@ pub(crate) const fn unlock(feature_control: u64) -> Result<Option<u64>, Unsuppor
 }
 
 impl Caps {
-    /// Reads capabilities by `rdmsr` on a CPU whose CPUID reports VMX. Only MSRs that exist are read.
+    /// Reads capabilities by `rdmsr` on a CPU whose CPUID reports VMX. Only MSRs that exist are
+    /// read.
     ///
     /// # Errors
     /// The first thing that is missing.

@@ -1,7 +1,8 @@
 //! What makes a guest exit, by need and capability (SDM 3C "VM-Execution Control Fields").
 //!
-//! Not intercepted: CR3, INVLPG, RDTSC, debug registers, CR8 where there is a TPR shadow. A capability MSR
-//! tells in its low half which controls must be 1, in its high half which may be.
+//! Not intercepted: CR3, INVLPG, RDTSC, debug registers, CR8 where there is a TPR shadow, PAUSE but
+//! for loops that take too long. A capability MSR tells in its low half which controls must be 1,
+//! in its high half which may be.
 #![allow(missing_docs, reason = "the names of the bits are the manual's own")]
 
 use crate::caps::Unsupported;
@@ -87,11 +88,11 @@ bitflags! {
     }
 }
 
-/// Vectors that exit: machine checks are the host's; a guest whose own handler faults for ever must leave
-/// (#DB and #AC do not count as nested faults, so that the CPU would deliver them without end).
-pub const EXCEPTIONS: u32 = 1 << arch::event::vector::DB
-    | 1 << arch::event::vector::AC
-    | 1 << arch::event::vector::MC;
+/// Vectors that exit: machine checks are the host's; a guest whose own handler faults for ever must
+/// leave (#DB and #AC do not count as nested faults, so that the CPU would deliver them without
+/// end).
+pub const EXCEPTIONS: u32 =
+    1 << arch::event::vector::DB | 1 << arch::event::vector::AC | 1 << arch::event::vector::MC;
 
 /// Cycles between two PAUSEs of the same loop, and of a loop that has taken too long
 /// (SDM 3C "Pause-Loop Exiting").
@@ -180,13 +181,7 @@ impl Controls {
             | Primary::MONITOR
             | Primary::SECONDARY
             | tpr;
-        let pause = if allowed.secondary.has(Secondary::PAUSE_LOOP.bits()) {
-            Primary::empty()
-        } else {
-            Primary::PAUSE
-        };
-        let primary = allowed.primary.fix(primary.bits(), pause.bits());
-        let primary = primary.map_err(missing("primary"))?;
+        let primary = allowed.primary.fix(primary.bits(), 0).map_err(missing("primary"))?;
         let need = Secondary::EPT | Secondary::UNRESTRICTED_GUEST;
         let want = Secondary::RDTSCP
             | Secondary::VPID

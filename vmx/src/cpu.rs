@@ -1,9 +1,9 @@
-//! A vCPU on VMX. The VMCS is the state; what it cannot hold (general registers, CR2, debug addresses, syscall MSRs)
-//! is beside it. `regs` has registers and segments, `setup` the state after reset, `own` the exits that the
-//! machine never sees and those that need more than decoding.
+//! A vCPU on VMX. The VMCS is the state; what it cannot hold (general registers, CR2, debug
+//! addresses, syscall MSRs) is beside it. `regs` has registers and segments, `setup` the state
+//! after reset, `own` the exits that the machine never sees and those that need more than decoding.
 
 use crate::caps::Caps;
-use crate::controls::{Controls, Primary, Secondary};
+use crate::controls::{Controls, Secondary};
 use crate::event::{self, Injection};
 use crate::exit::{self, reason};
 use crate::field as f;
@@ -13,6 +13,7 @@ use crate::vmcs::Vmcs;
 use crate::vpid::{Claim, Vpid};
 use arch::control::cr0;
 use arch::{Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
+use bitflags::bitflags;
 
 mod own;
 mod regs;
@@ -26,13 +27,15 @@ struct Wanted {
     held_back: u8,
 }
 
-/// What must be flushed before the next entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Due {
-    /// The guest's own translations (INVVPID).
-    linear: bool,
-    /// Second-level ones (INVEPT), and all that came of them.
-    second_level: bool,
+bitflags! {
+    /// What must be flushed before the next entry.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    struct Due: u8 {
+        /// The guest's own translations (INVVPID).
+        const LINEAR = 1;
+        /// Second-level ones (INVEPT), and all that came of them.
+        const SECOND_LEVEL = 2;
+    }
 }
 
 /// A virtual CPU.
@@ -69,11 +72,11 @@ pub struct VmxVcpu {
     caps: Caps,
 }
 
-/// Exits that `own` looks at first: exceptions and NMIs, windows, control registers, task switches.
+/// Exits that `own` looks at first: exceptions and NMIs, windows, control registers. Reasons beyond
+/// 63 go there too.
 const OWN: u64 = 1 << reason::EXCEPTION_OR_NMI
     | 1 << reason::INTERRUPT_WINDOW
     | 1 << reason::NMI_WINDOW
-    | 1 << reason::TASK_SWITCH
     | 1 << reason::CR_ACCESS
     | 1 << reason::TPR_BELOW_THRESHOLD;
 
@@ -101,9 +104,9 @@ impl VmxVcpu {
         self.lazy.dr = dr;
     }
 
-    /// Sets the four page-directory-pointer entries that PAE paging holds on to. Under EPT a MOV to CR3 of the
-    /// guest's loads them; after `set_reg` of CR3, or of CR0 or CR4 that turns PAE paging on, this must
-    /// (SDM 3C "Guest Page-Directory-Pointer-Table Entries").
+    /// Sets the four page-directory-pointer entries that PAE paging holds on to. Under EPT a MOV to
+    /// CR3 of the guest's loads them; after `set_reg` of CR3, or of CR0 or CR4 that turns PAE
+    /// paging on, this must (SDM 3C "Guest Page-Directory-Pointer-Table Entries").
     pub fn set_pdptes(&mut self, entries: [u64; 4]) {
         for (field, entry) in PDPTES.into_iter().zip(entries) {
             self.vmcs.set(field, entry);
@@ -122,7 +125,7 @@ impl VmxVcpu {
             if self.caps.vpid {
                 self.vmcs.set_current(f::VPID, vpid.number);
             }
-            self.due = Due { linear: true, second_level: true };
+            self.due = Due::all();
         }
         host.write(&self.vmcs);
         self.host_rsp = 0;
@@ -132,8 +135,8 @@ impl VmxVcpu {
         self.attached = true;
     }
 
-    /// Takes the vCPU off the CPU that it is attached to, and runs on now: it can go to any other. The FPU is not
-    /// its business.
+    /// Takes the vCPU off the CPU that it is attached to, and runs on now: it can go to any other.
+    /// The FPU is not its business.
     pub fn detach(&mut self) {
         if self.attached {
             if cfg!(not(test)) {
@@ -158,7 +161,7 @@ impl VmxVcpu {
     /// What comes before entry.
     #[inline]
     fn before_switch(&mut self) {
-        if self.due != Due::default() {
+        if !self.due.is_empty() {
             self.flush();
         }
         if self.pending.info != 0 {
@@ -170,7 +173,8 @@ impl VmxVcpu {
         }
     }
 
-    /// What comes between exit and decoding: keeps what every handler wants, and a delivery to repeat.
+    /// What comes between exit and decoding: keeps what every handler wants, and a delivery to
+    /// repeat.
     #[inline]
     fn after_switch(&mut self) -> u32 {
         self.launched = true;
@@ -188,12 +192,12 @@ impl VmxVcpu {
 
     #[cold]
     fn flush(&mut self) {
-        let due = core::mem::take(&mut self.due);
-        if due.second_level {
+        let due = core::mem::replace(&mut self.due, Due::empty());
+        if due.contains(Due::SECOND_LEVEL) {
             hw::invept(self.caps.ept.invept_single.then_some(self.ept_pointer));
         }
         // Without VPIDs every entry flushes.
-        if due.linear
+        if due.contains(Due::LINEAR)
             && self.caps.vpid
             && let Some(vpid) = self.vpid
         {
@@ -209,15 +213,18 @@ impl VmxVcpu {
         self.vmcs.set_current(f::ENTRY_INSTRUCTION_LENGTH, length);
     }
 
-    /// An exit interrupted a delivery (SDM 3C "Information for VM Exits That Occur During Event Delivery").
+    /// An exit interrupted a delivery (SDM 3C "Information for VM Exits That Occur During Event
+    /// Delivery").
     #[cold]
     fn keep_delivery(&mut self, idt_vectoring: u32) {
-        if self.reason == reason::TASK_SWITCH {
-            // The switch is the delivery. An NMI is blocked by now, as it should be.
-            return;
-        }
         let code = self.vmcs.get_current(f::IDT_VECTORING_ERROR_CODE);
-        self.pending = event::again(idt_vectoring, code);
+        self.pending = if self.reason == reason::TASK_SWITCH {
+            // The switch is the delivery: whoever does it wants to know of what.
+            let length = self.vmcs.get_current(f::INSTRUCTION_LENGTH);
+            event::interrupted(idt_vectoring, code, length)
+        } else {
+            event::again(idt_vectoring, code)
+        };
         if event::is_nmi(idt_vectoring) {
             // Entry refuses an NMI while they are blocked, and blocks them itself.
             let state = self.vmcs.get_current(f::INTERRUPTIBILITY);
@@ -356,7 +363,7 @@ impl Vcpu for VmxVcpu {
     }
 
     fn flush_tlb(&mut self) {
-        self.due.second_level = true;
+        self.due |= Due::SECOND_LEVEL;
     }
 }
 

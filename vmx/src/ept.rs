@@ -49,8 +49,8 @@ impl Format for Ept {
         child.0 & ADDRESS | R | W | X
     }
 
-    /// Pages that are writable must be readable, those that are executable must be unless the CPU allows
-    /// otherwise: other rights give an empty entry.
+    /// Pages that are writable must be readable, those that are executable must be unless the CPU
+    /// allows otherwise: other rights give an empty entry.
     #[inline]
     fn leaf(&self, to: HostPhys, size: PageSize, perm: Perm, memory: MemType) -> u64 {
         if !perm.contains(Perm::R) && (perm != Perm::X || !self.0.execute_only) {
@@ -103,9 +103,8 @@ impl Format for Ept {
 }
 
 // Rights are where `Perm` has them.
-const _: () = assert!(
-    Perm::R.bits() as u64 == R && Perm::W.bits() as u64 == W && Perm::X.bits() as u64 == X
-);
+const _: () =
+    assert!(Perm::R.bits() as u64 == R && Perm::W.bits() as u64 == W && Perm::X.bits() as u64 == X);
 
 #[cfg(test)]
 mod tests {
@@ -126,7 +125,8 @@ mod tests {
         assert_eq!(ram, 0x1234_5037);
         let rom = ept.leaf(at, PageSize::Small, Perm::RX, MemType::Uncacheable);
         assert_eq!(rom, 0x1234_5005);
-        let large = ept.leaf(HostPhys(0x20_0000), PageSize::Large, Perm::R, MemType::WriteCombining);
+        let large =
+            ept.leaf(HostPhys(0x20_0000), PageSize::Large, Perm::R, MemType::WriteCombining);
         assert_eq!(large, 0x20_0089);
         assert!(ept.is_large(large) && !ept.is_large(ept.table(at)));
         assert_eq!(ept.table(at), 0x1234_5007);

@@ -1,5 +1,6 @@
-//! VM-entry interruption information and IDT-vectoring information: one format, two uses
-//! (SDM 3C "VM-Entry Controls for Event Injection", "Information for VM Exits That Occur During Event Delivery").
+//! VM-entry interruption information and IDT-vectoring information: one format, two uses (SDM 3C
+//! "VM-Entry Controls for Event Injection", "Information for VM Exits That Occur During Event
+//! Delivery").
 
 use arch::event::vector;
 use arch::{Event, EventKind};
@@ -7,8 +8,8 @@ use arch::{Event, EventKind};
 /// The field holds an event.
 pub const VALID: u32 = 1 << 31;
 const ERROR_VALID: u32 = 1 << 11;
-/// VM-exit interruption information: an IRET had already unblocked NMIs when it faulted. In the other two fields
-/// undefined or reserved.
+/// VM-exit interruption information: an IRET had already unblocked NMIs when it faulted. In the
+/// other two fields undefined or reserved.
 pub const NMI_UNBLOCKED: u32 = 1 << 12;
 const TYPE: u32 = 7 << 8;
 
@@ -30,7 +31,8 @@ pub struct Injection {
     pub length: u32,
 }
 
-/// What to write for an event. `real_mode`: exceptions push no error code there, and entry refuses one.
+/// What to write for an event. `real_mode`: exceptions push no error code there, and entry refuses
+/// one.
 #[must_use]
 pub const fn encode(event: Event, real_mode: bool) -> Injection {
     let (kind, length) = match event.kind {
@@ -85,10 +87,7 @@ pub const fn is_nmi(info: u32) -> bool {
 /// Whether a valid field holds an event that an instruction asked for.
 #[must_use]
 pub const fn is_software(info: u32) -> bool {
-    matches!(
-        info & TYPE,
-        SOFTWARE_INTERRUPT | PRIVILEGED_SOFTWARE_EXCEPTION | SOFTWARE_EXCEPTION
-    )
+    matches!(info & TYPE, SOFTWARE_INTERRUPT | PRIVILEGED_SOFTWARE_EXCEPTION | SOFTWARE_EXCEPTION)
 }
 
 /// Error code that a field of the format comes with.
@@ -97,17 +96,26 @@ pub const fn error_code(info: u32, code: u32) -> Option<u32> {
     if info & ERROR_VALID != 0 { Some(code) } else { None }
 }
 
+/// The event whose delivery an exit interrupted, as an injection. `length`: of the instruction that
+/// asked for it.
+#[must_use]
+pub const fn interrupted(idt_vectoring: u32, code: u32, length: u32) -> Injection {
+    let info = idt_vectoring & (VALID | ERROR_VALID | TYPE | 0xff);
+    let error_code = if info & ERROR_VALID != 0 { code } else { 0 };
+    Injection { info, error_code, length: if is_software(info) { length } else { 0 } }
+}
+
 /// What to inject again after an exit that interrupted a delivery.
 ///
-/// INTn, INT1, INT3 and INTO are not injected again: RIP is still at the instruction, which executes again.
+/// INTn, INT1, INT3 and INTO are not injected again: RIP is still at the instruction, which
+/// executes again.
 #[must_use]
 pub const fn again(idt_vectoring: u32, code: u32) -> Injection {
     const NOTHING: Injection = Injection { info: 0, error_code: 0, length: 0 };
     if idt_vectoring & VALID == 0 || is_software(idt_vectoring) {
         return NOTHING;
     }
-    let info = idt_vectoring & (VALID | ERROR_VALID | TYPE | 0xff);
-    Injection { info, error_code: if info & ERROR_VALID != 0 { code } else { 0 }, length: 0 }
+    interrupted(idt_vectoring, code, 0)
 }
 
 #[cfg(test)]
@@ -156,7 +164,10 @@ mod tests {
     #[test]
     fn undefined_bits_of_the_vectoring_field_are_dropped() {
         assert_eq!(again(0x8000_1b0e, 2).info, 0x8000_0b0e);
-        assert_eq!(again(0x8000_1031, 7), Injection { info: 0x8000_0031, error_code: 0, length: 0 });
+        assert_eq!(
+            again(0x8000_1031, 7),
+            Injection { info: 0x8000_0031, error_code: 0, length: 0 }
+        );
         assert_eq!(again(0x0000_0b0e, 2), Injection::default());
     }
 }

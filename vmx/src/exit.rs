@@ -1,7 +1,8 @@
-//! Exit reason and qualification into [`Exit`] (SDM 3D "VMX Basic Exit Reasons", 3C "Basic VM-Exit Information").
+//! Exit reason and qualification into [`Exit`] (SDM 3D "VMX Basic Exit Reasons", 3C "Basic VM-Exit
+//! Information").
 //!
-//! Windows, host events and control-register writes that concern the host's bits alone are taken out before, in
-//! `cpu`.
+//! Windows, host events and control-register writes that concern the host's bits alone are taken
+//! out before, in `cpu`.
 
 use crate::event;
 use crate::field as f;
@@ -195,7 +196,8 @@ const GVA_VALID: u64 = 1 << 7;
 /// The fault is of the linear address's own translation; else of the walk to it.
 const FINAL: u64 = 1 << 8;
 
-/// SDM 3C "Exit Qualification for EPT Violations". With accessed and dirty bits, walks count as writes.
+/// SDM 3C "Exit Qualification for EPT Violations". With accessed and dirty bits, walks count as
+/// writes.
 #[inline]
 fn ept_violation(qualification: u64, gpa: GuestPhys, gva: Option<GuestVirt>) -> Exit {
     let mut access = if qualification & 2 != 0 {
@@ -212,8 +214,8 @@ fn ept_violation(qualification: u64, gpa: GuestPhys, gva: Option<GuestVirt>) -> 
     Exit::NestedFault(NestedFault { gpa, gva, access, present })
 }
 
-/// SDM 3C "NMI Unblocking due to IRET": the fault comes before the IRET is done, so that NMIs are still blocked.
-/// While an event is being delivered the bit means nothing.
+/// SDM 3C "NMI Unblocking due to IRET": the fault comes before the IRET is done, so that NMIs are
+/// still blocked. While an event is being delivered the bit means nothing.
 #[cold]
 pub(crate) fn block_nmis_again(vmcs: &Vmcs) {
     if vmcs.get_current(f::IDT_VECTORING) & event::VALID == 0 {
@@ -246,7 +248,8 @@ pub(crate) fn control_register(qualification: u64) -> CrAccess {
     }
 }
 
-/// SDM 3C "Exit Qualification for Task Switch". The error code is that of the event that went to the task gate.
+/// SDM 3C "Exit Qualification for Task Switch". The error code is that of the event that went to
+/// the task gate.
 fn task_switch(qualification: u64, idt_vectoring: u32, code: u32) -> Exit {
     let source = match qualification >> 30 & 3 {
         0 => TaskSwitchSource::Call,
@@ -259,9 +262,9 @@ fn task_switch(qualification: u64, idt_vectoring: u32, code: u32) -> Exit {
     Exit::TaskSwitch { selector: qualification as u16, source, error_code }
 }
 
-/// Whether the exit's instruction length means anything: an instruction was intercepted, or asked for the event
-/// (SDM 3C "Information for VM Exits Due to Instruction Execution"). `event`: exit interruption information of an
-/// exception, IDT-vectoring information of a task switch.
+/// Whether the exit's instruction length means anything: an instruction was intercepted, or asked
+/// for the event (SDM 3C "Information for VM Exits Due to Instruction Execution"). `event`: exit
+/// interruption information of an exception, IDT-vectoring information of a task switch.
 pub(crate) fn has_length(reason: u32, event: impl Fn() -> u32, gate: impl Fn() -> bool) -> bool {
     match reason {
         reason::CPUID..=reason::WRMSR

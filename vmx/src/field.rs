@@ -1,4 +1,5 @@
-//! VMCS fields, typed by width (SDM 3D "Field Encoding in VMCS"). The numbers are those of the `x86` crate.
+//! VMCS fields, typed by width (SDM 3D "Field Encoding in VMCS"). The numbers are those of the
+//! `x86` crate.
 #![allow(missing_docs, reason = "the names are the manual's own")]
 
 use core::marker::PhantomData;
@@ -161,8 +162,8 @@ fields! {
     GUEST_LINEAR_ADDRESS: u64 = ro::GUEST_LINEAR_ADDR;
 }
 
-/// Selector, base, limit and access rights of a segment register: ES, CS, SS, DS, FS, GS, LDTR and TR are
-/// numbered 0 to 7 in `arch::SegReg` as in the encodings, two apart.
+/// Selector, base, limit and access rights of a segment register: ES, CS, SS, DS, FS, GS, LDTR and
+/// TR are numbered 0 to 7 in `arch::SegReg` as in the encodings, two apart.
 #[derive(Clone, Copy, Debug)]
 pub struct SegmentFields {
     pub selector: Field<u16>,

@@ -1,4 +1,5 @@
-//! The host's state that exits load (SDM 3C "Host-State Area"). HOST_RSP is the world switch's business.
+//! The host's state that exits load (SDM 3C "Host-State Area"). HOST_RSP is the world switch's
+//! business.
 
 use crate::field as f;
 use crate::vmcs::Vmcs;
@@ -68,7 +69,8 @@ impl HostState {
     }
 }
 
-/// Base address of the TSS whose 16-byte descriptor is given (SDM 3A "TSS Descriptor in 64-bit mode").
+/// Base address of the TSS whose 16-byte descriptor is given (SDM 3A "TSS Descriptor in 64-bit
+/// mode").
 pub(crate) const fn tss_base(low: u64, high: u64) -> u64 {
     low >> 16 & 0xff_ffff | low >> 32 & 0xff00_0000 | high << 32
 }

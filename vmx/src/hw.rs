@@ -1,6 +1,7 @@
 //! VMX operation, frames with known physical addresses, VMCS access, and the world switch.
-// UNSAFETY: VMX instructions, MSRs and control registers cannot be checked by the compiler; the memory that
-// they use is named by physical address, which only the constructors' callers can vouch for.
+// UNSAFETY: VMX instructions, MSRs and control registers cannot be checked by the compiler; the
+// memory that they use is named by physical address, which only the constructors' callers can vouch
+// for.
 #![allow(unsafe_code, reason = "the only module of this crate that may")]
 
 use crate::bitmaps::{IoBitmaps, MsrBitmap};
@@ -20,7 +21,7 @@ mod switch;
 
 pub(crate) use state::{Lazy, LazyMsr, cr2, dr6, lazy_msr, load_lazy, save_lazy};
 pub(crate) use state::{set_cr2, set_dr6, set_lazy_msr};
-pub(crate) use switch::{Failed, call_nmi_handler, call_machine_check_handler, world_switch};
+pub(crate) use switch::{call_machine_check_handler, call_nmi_handler, world_switch};
 
 /// Memory of the hypervisor that the CPU is told of by physical address.
 #[derive(Debug)]
@@ -33,7 +34,8 @@ impl<T> Frame<T> {
     /// Pairs memory with its physical address.
     ///
     /// # Safety
-    /// `phys` is the physical address of `value`, which is physically contiguous and write-back memory.
+    /// `phys` is the physical address of `value`, which is physically contiguous and write-back
+    /// memory.
     pub const unsafe fn new(phys: HostPhys, value: &'static mut T) -> Frame<T> {
         Frame { phys, value }
     }
@@ -65,6 +67,15 @@ impl<T> DerefMut for Frame<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.value
+    }
+}
+
+#[cfg(test)]
+impl<T> Frame<T> {
+    /// A frame that no CPU looks at.
+    pub(crate) fn for_tests(phys: u64, value: T) -> Frame<T> {
+        let value = std::boxed::Box::leak(std::boxed::Box::new(value));
+        Frame { phys: HostPhys(phys), value }
     }
 }
 
@@ -110,8 +121,8 @@ impl Tables {
     /// Bitmaps and the top table of `arch::slat` over [`Ept`].
     ///
     /// # Safety
-    /// All three outlive every vCPU made with them. The table maps only memory that the guest may have. The
-    /// bitmaps let no port or MSR through that changes the host.
+    /// All three outlive every vCPU made with them. The table maps only memory that the guest may
+    /// have. The bitmaps let no port or MSR through that changes the host.
     #[must_use]
     pub const unsafe fn new(
         io: &Frame<IoBitmaps>,
@@ -157,16 +168,17 @@ impl Cpu {
     /// Puts this CPU, number `id`, into VMX operation.
     ///
     /// # Safety
-    /// Runs at CPL 0 in long mode, with control registers, GDT, IDT, TR, FS and GS bases, SYSENTER MSRs, PAT
-    /// and EFER as the host will always want them after an exit; after a change call
-    /// [`save_host`](Cpu::save_host). The value stays on this CPU, and lives as long as a vCPU is attached to
-    /// it or looked at from it.
+    /// Runs at CPL 0 in long mode, with control registers, GDT, IDT, TR, FS and GS bases, SYSENTER
+    /// MSRs, PAT and EFER as the host will always want them after an exit; after a change call
+    /// [`save_host`](Cpu::save_host). The value stays on this CPU, and lives as long as a vCPU is
+    /// attached to it or looked at from it.
     ///
     /// # Errors
     /// What is missing.
     pub unsafe fn enable(id: u32, mut vmxon: Frame<Page>) -> Result<Cpu, Unsupported> {
         let caps = detect()?;
-        // SAFETY: IA32_FEATURE_CONTROL exists where CPUID reports VMX; CPL is 0 by this function's contract.
+        // SAFETY: IA32_FEATURE_CONTROL exists where CPUID reports VMX; CPL is 0 by this function's
+        // contract.
         let feature_control = unsafe { rdmsr(msr::IA32_FEATURE_CONTROL) };
         if let Some(unlocked) = unlock(feature_control)? {
             // SAFETY: as above; the lock bit is clear.
@@ -182,7 +194,8 @@ impl Cpu {
         vmxon.0.fill(0);
         vmxon.0[0] = caps.revision;
         let failed: u8;
-        // SAFETY: the page is ours and begins with the revision; control registers are as VMXON wants them.
+        // SAFETY: the page is ours and begins with the revision; control registers are as VMXON
+        // wants them.
         unsafe {
             asm!("vmxon [{}]", "setbe {}", in(reg) &vmxon.phys().0, out(reg_byte) failed,
                 options(nostack));
@@ -211,8 +224,8 @@ impl Cpu {
         &self.caps
     }
 
-    /// Takes the present state as the one that the host wants after an exit. vCPUs that were here before must
-    /// have been detached; they take it up when they are attached again.
+    /// Takes the present state as the one that the host wants after an exit. vCPUs that were here
+    /// before must have been detached; they take it up when they are attached again.
     pub fn save_host(&mut self) {
         self.host = state::host();
     }
@@ -222,8 +235,8 @@ impl VmxVcpu {
     /// Makes this CPU the one that runs the vCPU.
     ///
     /// # Safety
-    /// Until [`detach`](VmxVcpu::detach), the vCPU is used on this CPU only, `cpu` lives, and no other vCPU is
-    /// attached to it.
+    /// Until [`detach`](VmxVcpu::detach), the vCPU is used on this CPU only, `cpu` lives, and no
+    /// other vCPU is attached to it.
     pub unsafe fn attach(&mut self, cpu: &mut Cpu) {
         self.arrive(cpu.vpids.claim(self.vpid()), &cpu.host);
     }
@@ -282,7 +295,8 @@ pub(crate) fn vmread(field: u32) -> u64 {
 #[cfg(not(test))]
 #[inline]
 pub(crate) fn vmwrite(field: u32, value: u64) {
-    // SAFETY: there is a current VMCS; what is written decides what the guest may do, and `cpu` answers for it.
+    // SAFETY: there is a current VMCS; what is written decides what the guest may do, and `cpu`
+    // answers for it.
     unsafe {
         asm!("vmwrite {}, {}", in(reg) u64::from(field), in(reg) value, options(nomem, nostack));
     }

@@ -1,9 +1,9 @@
 //! Intel VT-x: a virtual CPU in a VMCS, behind the contract of `arch::vcpu`.
 //!
-//! `caps` (what the CPU offers) · `field` (VMCS fields) · `controls` (what makes it exit) · `exit` (why
-//! it did) · `event` (injection) · `segment` (what entry accepts) · `ept` (second-level entries) ·
-//! `bitmaps` · `vpid` · `vmcs` · `host` (what exits load) · `cpu` (the vCPU) · `hw` (the world switch, the only
-//! unsafe code). "SDM" is Intel's manual, by volume.
+//! `caps` (what the CPU offers) · `field` (VMCS fields) · `controls` (what makes it exit) · `exit`
+//! (why it did) · `event` (injection) · `segment` (what entry accepts) · `ept` (second-level
+//! entries) · `bitmaps` · `vpid` · `vmcs` · `host` (what exits load) · `cpu` (the vCPU) · `hw` (the
+//! world switch, the only unsafe code). "SDM" is Intel's manual, by volume.
 #![no_std]
 #![deny(unsafe_code)]
 

@@ -1,12 +1,17 @@
 //! Segments that VM entry accepts (SDM 3C "Checks on Guest Segment Registers").
 //!
-//! `machine` keeps segments as descriptors and real mode make them, and as SVM takes them; entry is pickier about
-//! bits that mean nothing to the guest. Those are put right here.
+//! `machine` keeps segments as descriptors and real mode make them, and as SVM takes them; entry is
+//! pickier about bits that mean nothing to the guest. Those are put right here.
 
 use arch::{SegReg, Segment};
 
 const ACCESSED: u32 = 1;
 const CODE: u32 = 1 << 3;
+/// Of data; the same bit of code is [`READABLE`].
+const WRITABLE: u32 = 1 << 1;
+const READABLE: u32 = 1 << 1;
+/// Bases of CS, SS, DS and ES have 32 bits.
+const BASE_32: u64 = 0xffff_ffff;
 const S: u32 = 1 << 4;
 const TYPE: u32 = 15;
 /// Bits of the access rights that may be 1.
@@ -52,6 +57,7 @@ pub const fn legal(reg: SegReg, mut segment: Segment) -> Segment {
             if segment.access & Segment::L != 0 {
                 segment.access &= !Segment::DB;
             }
+            segment.base &= BASE_32;
         }
         SegReg::Es | SegReg::Ss | SegReg::Ds | SegReg::Fs | SegReg::Gs => {
             if segment.access & Segment::P == 0 {
@@ -59,14 +65,18 @@ pub const fn legal(reg: SegReg, mut segment: Segment) -> Segment {
             }
             if segment.access & Segment::UNUSABLE == 0 {
                 segment.access |= S | ACCESSED;
+                if matches!(reg, SegReg::Ss) {
+                    segment.access = segment.access & !CODE | WRITABLE;
+                } else if segment.access & CODE != 0 {
+                    segment.access |= READABLE;
+                }
+            }
+            if !matches!(reg, SegReg::Fs | SegReg::Gs) {
+                segment.base &= BASE_32;
             }
         }
     }
-    if segment.access & Segment::UNUSABLE == 0 {
-        granularity(segment)
-    } else {
-        segment
-    }
+    if segment.access & Segment::UNUSABLE == 0 { granularity(segment) } else { segment }
 }
 
 /// A limit has its low 12 bits all set if G is 1, its high 12 bits clear if G is 0.
@@ -122,6 +132,21 @@ mod tests {
     #[test]
     fn a_data_segment_in_cs_has_dpl_0() {
         assert_eq!(legal(SegReg::Cs, with(0xf2, 0xffff)).access, 0x93);
+    }
+
+    #[test]
+    fn stacks_are_writable_and_code_in_data_segments_is_readable() {
+        assert_eq!(legal(SegReg::Ss, with(0x91, 0xffff)).access, 0x93);
+        assert_eq!(legal(SegReg::Ss, with(0x97, 0xffff)).access, 0x97);
+        assert_eq!(legal(SegReg::Ds, with(0x99, 0xffff)).access, 0x9b);
+        assert_eq!(legal(SegReg::Ds, with(0x91, 0xffff)).access, 0x91);
+    }
+
+    #[test]
+    fn only_fs_and_gs_have_long_bases() {
+        let high = Segment { base: u64::MAX, ..with(0x93, 0xffff) };
+        assert_eq!(legal(SegReg::Ds, high).base, 0xffff_ffff);
+        assert_eq!(legal(SegReg::Gs, high).base, u64::MAX);
     }
 
     #[test]

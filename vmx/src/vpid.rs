@@ -1,5 +1,5 @@
-//! Virtual-processor identifiers: one pool per CPU, handed out upwards; who gets one flushes what an earlier
-//! holder may have left under it (SDM 3C "Caching Translation Information").
+//! Virtual-processor identifiers: one pool per CPU, handed out upwards; who gets one flushes what
+//! an earlier holder may have left under it (SDM 3C "Caching Translation Information").
 
 /// A VPID that a vCPU holds on one CPU. Valid while the pool's generation is the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct Vpid {
 pub enum Claim {
     /// Nothing: it is the one that was held.
     Kept,
-    /// The VPID is new to the vCPU: flush it, and the second-level translations that this CPU may hold from
-    /// an earlier stay.
+    /// The VPID is new to the vCPU: flush it, and the second-level translations that this CPU may
+    /// hold from an earlier stay.
     New,
 }
 
@@ -38,8 +38,8 @@ impl VpidPool {
         VpidPool { cpu, generation: 0, next: 0 }
     }
 
-    /// The VPID to use for a vCPU that last had `held`. One from another CPU is not taken up again: the vCPU
-    /// may have changed its tables there without this CPU noticing.
+    /// The VPID to use for a vCPU that last had `held`. One from another CPU is not taken up again:
+    /// the vCPU may have changed its tables there without this CPU noticing.
     pub fn claim(&mut self, held: Option<Vpid>) -> (Vpid, Claim) {
         if let Some(held) = held
             && held.cpu == self.cpu
@@ -86,8 +86,9 @@ mod tests {
         for _ in 1..u16::MAX {
             assert_eq!(pool.claim(None).1, Claim::New);
         }
-        let (again, claim) = pool.claim(Some(first));
+        let (again, claim) = pool.claim(None);
         assert_eq!((again.number, claim), (1, Claim::New));
         assert_ne!(again, first);
+        assert_eq!(pool.claim(Some(first)).1, Claim::New);
     }
 }

@@ -1,5 +1,5 @@
-//! Exits that are the back end's own, in whole or in part: host events, windows, control-register writes, entries
-//! that the CPU refuses.
+//! Exits that are the back end's own, in whole or in part: host events, windows, control-register
+//! writes, entries that the CPU refuses.
 
 use super::{VmxVcpu, Wanted};
 use crate::controls::Primary;
@@ -23,7 +23,8 @@ pub(super) enum After {
     Give(Exit),
 }
 
-/// DR6: what #DB sets, as the exit qualification has it (SDM 3C "Exit Qualification for Debug Exceptions").
+/// DR6: what #DB sets, as the exit qualification has it (SDM 3C "Exit Qualification for Debug
+/// Exceptions").
 const DR6_CAUSES: u64 = 0x600f;
 /// DR6.BLD and RTM: 0 where they are the cause, 1 in the exit qualification.
 const DR6_INVERTED: u64 = 1 << 11 | 1 << 16;
@@ -81,8 +82,9 @@ impl VmxVcpu {
         }
     }
 
-    /// A write that changes no more of the host's bits than what is only a shadow (NE, CD, NW, MCE) executes
-    /// again with the shadow as it wants it: the CPU then does the rest, page-directory pointers included.
+    /// A write that changes no more of the host's bits than what is only a shadow (NE, CD, NW, MCE)
+    /// executes again with the shadow as it wants it: the CPU then does the rest, page-directory
+    /// pointers included.
     fn control_register(&mut self) -> After {
         let qualification = self.vmcs.get_current(f::EXIT_QUALIFICATION);
         match exit::control_register(qualification) {
@@ -126,7 +128,8 @@ impl VmxVcpu {
         Exit::BadState { code: exit_reason.into() }
     }
 
-    /// What the checks on entry look at (SDM 3C "Checks on VMX Controls", "Checks on the Guest State Area").
+    /// What the checks on entry look at (SDM 3C "Checks on VMX Controls", "Checks on the Guest
+    /// State Area").
     fn log_state(&self) {
         let get = |field| self.vmcs.get_current(field);
         let get_32 = |field| self.vmcs.get_current(field);
@@ -197,8 +200,8 @@ impl VmxVcpu {
     }
 }
 
-/// Whether MOV of `value` to CR0 cannot fault, as far as this matters (SDM 2B "MOV—Move to/from Control
-/// Registers"). What can fault is left to the machine.
+/// Whether MOV of `value` to CR0 cannot fault, as far as this matters (SDM 2B "MOV—Move to/from
+/// Control Registers"). What can fault is left to the machine.
 fn legal_cr0(old: u64, value: u64, efer: u64, cr4: u64) -> bool {
     let on = |bit| value & bit != 0;
     if value >> 32 != 0 || on(cr0::PG) && !on(cr0::PE) || on(cr0::NW) && !on(cr0::CD) {

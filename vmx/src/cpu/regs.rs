@@ -1,6 +1,6 @@
 //! Registers and segments in the VMCS, and what follows from setting them.
 
-use super::{MOV_SS_SHADOW, SHADOW, STI_SHADOW, VmxVcpu};
+use super::{Due, MOV_SS_SHADOW, SHADOW, STI_SHADOW, VmxVcpu};
 use crate::controls::EntryControls;
 use crate::exit::NMI_BLOCKING;
 use crate::field::{self as f, SegmentFields};
@@ -21,8 +21,8 @@ pub(super) const SEGMENTS: [SegReg; 8] = [
     SegReg::Tr,
 ];
 
-/// Bits of CR0 that stay as VMX and the host want them: the guest sees a shadow. The caches stay on: guest
-/// memory is as its second-level type and PAT say.
+/// Bits of CR0 that stay as VMX and the host want them: the guest sees a shadow. The caches stay
+/// on: guest memory is as its second-level type and PAT say.
 pub(super) const CR0_MASK: u64 = cr0::NE | cr0::CD | cr0::NW;
 
 /// Bits of CR4 that the guest changes without an exit. Not MCE: machine checks are the host's.
@@ -50,6 +50,9 @@ const RFLAGS: u64 = 0x3f_7fd5;
 const PENDING_STEP: u64 = 1 << 14;
 /// DEBUGCTL.BTF: single-step on branches.
 const DEBUGCTL_BTF: u64 = 1 << 1;
+/// Bits of DEBUGCTL that guests have: LBR and BTF. Branch traces would go to memory of the host's
+/// choice.
+const DEBUGCTL: u64 = 1 | DEBUGCTL_BTF;
 /// Word of the virtual-APIC page that holds the task priority (VTPR).
 const VTPR: usize = 0x80 / 4;
 
@@ -96,7 +99,7 @@ impl VmxVcpu {
             SysReg::SysenterEip => vmcs.set(f::SYSENTER_EIP, value),
             SysReg::Pat => vmcs.set(f::PAT, value),
             SysReg::TscOffset => vmcs.set(f::TSC_OFFSET, value),
-            SysReg::DebugCtl => vmcs.set(f::DEBUGCTL, value),
+            SysReg::DebugCtl => vmcs.set(f::DEBUGCTL, value & DEBUGCTL),
             SysReg::Cr8 => self.write_cr8(value as u8 & 15),
             SysReg::Cr2 if self.attached => hw::set_cr2(value),
             SysReg::Cr2 => self.lazy.cr2 = value,
@@ -110,7 +113,7 @@ impl VmxVcpu {
             // Entries with a VPID do not flush what these rule over.
             SysReg::Cr0 | SysReg::Cr3 | SysReg::Cr4 | SysReg::Efer => {
                 self.write_paging(reg, value);
-                self.due.linear = true;
+                self.due |= Due::LINEAR;
             }
         }
     }
@@ -225,8 +228,8 @@ impl VmxVcpu {
         self.write_shadow(state | nmi, blocking.shadow);
     }
 
-    /// Keeps the shadow in a form that entry accepts (SDM 3C "Checks on Guest Non-Register State"): that of STI
-    /// goes with IF only; with a single step due, it must be pending.
+    /// Keeps the shadow in a form that entry accepts (SDM 3C "Checks on Guest Non-Register State"):
+    /// that of STI goes with IF only; with a single step due, it must be pending.
     fn write_shadow(&mut self, state: u32, shadow: bool) {
         let flags = self.vmcs.get(f::RFLAGS);
         let kind = match (shadow, state & STI_SHADOW != 0 && flags & rflags::IF != 0) {

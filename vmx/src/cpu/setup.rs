@@ -7,7 +7,8 @@ use crate::ept::Ept;
 use crate::hw::Cpu;
 
 impl VmxVcpu {
-    /// A vCPU in the state after reset. This CPU is in VMX operation, as are all on which it is used.
+    /// A vCPU in the state after reset. This CPU is in VMX operation, as are all on which it is
+    /// used.
     #[must_use]
     pub fn new(frames: Frames, tables: Tables, cpu: &Cpu) -> VmxVcpu {
         VmxVcpu::with_caps(frames, tables, *cpu.caps())
@@ -28,7 +29,7 @@ impl VmxVcpu {
             rsp: 0,
             reason: u32::MAX,
             pending: Injection::default(),
-            due: Due::default(),
+            due: Due::empty(),
             wanted: Wanted::default(),
             primary: controls.primary,
             cr0_shadow: 0,
@@ -47,7 +48,11 @@ impl VmxVcpu {
         vcpu
     }
 
-    fn write_controls(&mut self, controls: &Controls, parts: (arch::HostPhys, arch::HostPhys, u64)) {
+    fn write_controls(
+        &mut self,
+        controls: &Controls,
+        parts: (arch::HostPhys, arch::HostPhys, u64),
+    ) {
         let vmcs = &self.vmcs;
         let (io, msr, ept_pointer) = parts;
         for (field, value) in [
@@ -91,8 +96,8 @@ impl VmxVcpu {
         }
     }
 
-    /// The state after reset (SDM 3A "Processor State After Reset"). RDX is left 0: the machine puts CPUID's
-    /// signature there. The TSC offset stays.
+    /// The state after reset (SDM 3A "Processor State After Reset"). RDX is left 0: the machine
+    /// puts CPUID's signature there. The TSC offset stays.
     pub fn reset(&mut self) {
         self.visit(|vcpu| {
             vcpu.set_reg(SysReg::Cr0, cr0::CD | cr0::NW);
@@ -107,8 +112,8 @@ impl VmxVcpu {
         });
     }
 
-    /// The state after INIT: as after reset, but caching, PAT, and the syscall MSRs stay. A start-up message
-    /// then sets CS and RIP.
+    /// The state after INIT: as after reset, but caching, PAT, and the syscall MSRs stay. A
+    /// start-up message then sets CS and RIP.
     pub fn init(&mut self) {
         self.visit(VmxVcpu::init_current);
     }
@@ -148,7 +153,7 @@ impl VmxVcpu {
         self.rsp = 0;
         self.vmcs.set(f::RSP, 0);
         self.want(Wanted::default());
-        self.due = Due { linear: true, second_level: true };
+        self.due = Due::all();
     }
 }
 

@@ -1,1 +1,309 @@
 use super::*;
+use crate::caps::tests::{sandy_bridge, skylake_x};
+use crate::controls::{EntryControls, Primary};
+use crate::{IoBitmaps, MsrBitmap};
+use arch::control::{cr4, efer, rflags};
+use arch::exit::CrAccess;
+use arch::{EventKind, Gpr, HostPhys};
+
+fn page(phys: u64) -> Frame<Page> {
+    Frame::for_tests(phys, Page([7; 1024]))
+}
+
+#[allow(unsafe_code, reason = "no CPU looks at these tables")]
+fn vcpu_with(caps: Caps) -> VmxVcpu {
+    let io = Frame::for_tests(0x4000, IoBitmaps::all());
+    let msr = Frame::for_tests(0x6000, MsrBitmap::all());
+    // SAFETY: nothing runs.
+    let tables = unsafe { Tables::new(&io, &msr, HostPhys(0x9000)) };
+    VmxVcpu::with_caps(Frames { vmcs: page(0x1000), apic: page(0x2000) }, tables, caps)
+}
+
+fn vcpu() -> VmxVcpu {
+    vcpu_with(skylake_x())
+}
+
+/// As after an exit, without registers of this machine being touched.
+fn exited(vcpu: &mut VmxVcpu, reason: u32, fields: &[(f::Field<u32>, u32)]) -> u32 {
+    vcpu.vmcs.load();
+    vcpu.vmcs.set_current(f::EXIT_REASON, reason);
+    for &(field, value) in fields {
+        vcpu.vmcs.set_current(field, value);
+    }
+    vcpu.after_switch()
+}
+
+#[test]
+fn after_reset_the_guest_sees_the_manuals_values_and_the_cpu_what_vmx_wants() {
+    let vcpu = vcpu();
+    assert_eq!(vcpu.reg(SysReg::Cr0), 0x6000_0010);
+    assert_eq!(vcpu.vmcs.get(f::CR0), 0x30);
+    assert_eq!((vcpu.reg(SysReg::Cr4), vcpu.vmcs.get(f::CR4)), (0, 0x2040));
+    assert_eq!((vcpu.rip(), vcpu.rflags()), (0xfff0, 2));
+    assert_eq!(vcpu.segment(SegReg::Cs).base, 0xffff_0000);
+    assert_eq!(vcpu.segment(SegReg::Tr).access, 0x8b);
+    assert_eq!(vcpu.reg(SysReg::Pat), 0x0007_0406_0007_0406);
+    assert_eq!(vcpu.reg(SysReg::Cr8), 0);
+    assert_eq!(vcpu.vmcs.get(f::EPT_POINTER), 0x905e);
+    assert_eq!(vcpu.vmcs.get(f::IO_BITMAP_B), 0x5000);
+    assert_eq!(vcpu.blocking(), Blocking::default());
+    assert_eq!(vcpu_with(sandy_bridge()).vmcs.get(f::EPT_POINTER), 0x901e);
+}
+
+#[test]
+fn long_mode_follows_efer_into_the_entry_controls() {
+    let mut vcpu = vcpu();
+    let long = |vcpu: &VmxVcpu| vcpu.vmcs.get(f::ENTRY_CONTROLS) & EntryControls::LONG_MODE.bits();
+    vcpu.set_reg(SysReg::Efer, efer::LME);
+    assert_eq!(long(&vcpu), 0);
+    vcpu.set_reg(SysReg::Efer, efer::LME | efer::LMA);
+    assert_ne!(long(&vcpu), 0);
+    vcpu.set_reg(SysReg::Efer, 0);
+    assert_eq!(long(&vcpu), 0);
+}
+
+#[test]
+fn changes_of_paging_are_flushed_and_lost_rights_more_so() {
+    let mut vcpu = vcpu();
+    for reg in [SysReg::Cr0, SysReg::Cr3, SysReg::Cr4, SysReg::Efer] {
+        vcpu.due = Due::empty();
+        vcpu.set_reg(reg, 0);
+        assert_eq!(vcpu.due, Due::LINEAR, "{reg:?}");
+    }
+    vcpu.due = Due::empty();
+    vcpu.flush_tlb();
+    assert_eq!(vcpu.due, Due::SECOND_LEVEL);
+}
+
+#[test]
+fn a_stay_on_a_new_cpu_flushes_and_a_return_does_not() {
+    let mut vcpu = vcpu();
+    let host = HostState { cs: 8, tr: 0x28, rip: 0x1000, ..HostState::default() };
+    let vpid = Vpid { cpu: 0, generation: 1, number: 5 };
+    vcpu.due = Due::empty();
+    vcpu.arrive((vpid, Claim::New), &host);
+    assert_eq!((vcpu.due, vcpu.vmcs.get(f::VPID)), (Due::all(), 5));
+    assert_eq!((vcpu.vmcs.get(f::HOST_CS), vcpu.vmcs.get(f::HOST_RIP)), (8, 0x1000));
+    vcpu.due = Due::empty();
+    vcpu.launched = true;
+    vcpu.detach();
+    assert!(!vcpu.launched && !vcpu.vmcs.is_current());
+    vcpu.arrive((vpid, Claim::Kept), &host);
+    assert_eq!(vcpu.due, Due::empty());
+}
+
+#[test]
+fn an_interrupted_delivery_is_pending_again() {
+    let mut vcpu = vcpu();
+    exited(&mut vcpu, 48, &[(f::IDT_VECTORING, 0x8000_0031)]);
+    assert_eq!(vcpu.pending_event(), Some(Event::interrupt(0x31)));
+    let fault = [(f::IDT_VECTORING, 0x8000_0b0e), (f::IDT_VECTORING_ERROR_CODE, 2)];
+    exited(&mut vcpu, 48, &fault);
+    assert_eq!(vcpu.pending_event(), Some(Event::exception(14, Some(2))));
+    vcpu.before_switch();
+    assert_eq!(vcpu.vmcs.get(f::ENTRY_INTERRUPTION), 0x8000_0b0e);
+    assert_eq!(vcpu.vmcs.get(f::ENTRY_ERROR_CODE), 2);
+    exited(&mut vcpu, 10, &[(f::IDT_VECTORING, 0)]);
+    assert_eq!(vcpu.pending_event(), None);
+}
+
+#[test]
+fn an_interrupted_nmi_is_not_blocked_until_it_is_injected_again() {
+    let mut vcpu = vcpu();
+    let fields = [(f::IDT_VECTORING, 0x8000_0202), (f::INTERRUPTIBILITY, exit::NMI_BLOCKING)];
+    exited(&mut vcpu, 48, &fields);
+    assert_eq!(vcpu.pending_event(), Some(Event::NMI));
+    assert!(!vcpu.blocking().nmi);
+}
+
+#[test]
+fn a_task_gate_tells_of_software_interrupts_too() {
+    let mut vcpu = vcpu();
+    let fields = [(f::IDT_VECTORING, 0x8000_0430), (f::INSTRUCTION_LENGTH, 2)];
+    exited(&mut vcpu, reason::TASK_SWITCH, &fields);
+    let kind = EventKind::SoftwareInterrupt;
+    let event = Event { kind, vector: 0x30, error_code: None, insn_len: 2 };
+    assert_eq!(vcpu.pending_event(), Some(event));
+    exited(&mut vcpu, 48, &fields);
+    assert_eq!(vcpu.pending_event(), None);
+}
+
+#[test]
+fn real_mode_takes_no_error_codes() {
+    let mut vcpu = vcpu();
+    vcpu.inject(Some(Event::exception(13, Some(0))));
+    assert_eq!(vcpu.pending.info, 0x8000_030d);
+    vcpu.set_reg(SysReg::Cr0, cr0::PE | cr0::ET);
+    vcpu.inject(Some(Event::exception(13, Some(0))));
+    assert_eq!(vcpu.pending.info, 0x8000_0b0d);
+}
+
+#[test]
+fn windows_arm_their_controls_and_close_with_their_exits() {
+    let mut vcpu = vcpu();
+    let armed = |vcpu: &VmxVcpu| {
+        let primary = Primary::from_bits_retain(vcpu.vmcs.get(f::PRIMARY_CONTROLS));
+        (primary.contains(Primary::INTERRUPT_WINDOW), primary.contains(Primary::NMI_WINDOW))
+    };
+    vcpu.request_window(true, true, 0);
+    assert_eq!(armed(&vcpu), (true, true));
+    exited(&mut vcpu, reason::INTERRUPT_WINDOW, &[]);
+    assert_eq!(vcpu.own(reason::INTERRUPT_WINDOW), own::After::Decode);
+    assert_eq!(armed(&vcpu), (false, true));
+    vcpu.own(reason::NMI_WINDOW);
+    assert_eq!(armed(&vcpu), (false, false));
+}
+
+#[test]
+fn the_threshold_never_exceeds_the_priority() {
+    let mut vcpu = vcpu();
+    vcpu.set_reg(SysReg::Cr8, 5);
+    assert_eq!(vcpu.apic.read(0x20), 0x50);
+    vcpu.request_window(false, false, 4);
+    assert_eq!(vcpu.vmcs.get(f::TPR_THRESHOLD), 4);
+    // Lowered by the machine: what was held back can go in as soon as the guest is open.
+    vcpu.set_reg(SysReg::Cr8, 3);
+    assert_eq!(vcpu.vmcs.get(f::TPR_THRESHOLD), 0);
+    assert_ne!(vcpu.primary & Primary::INTERRUPT_WINDOW.bits(), 0);
+    vcpu.set_reg(SysReg::Cr8, 4);
+    assert_eq!(vcpu.vmcs.get(f::TPR_THRESHOLD), 4);
+    exited(&mut vcpu, reason::TPR_BELOW_THRESHOLD, &[]);
+    vcpu.own(reason::TPR_BELOW_THRESHOLD);
+    assert_eq!(vcpu.vmcs.get(f::TPR_THRESHOLD), 0);
+    assert_eq!(vcpu.reg(SysReg::Cr8), 4);
+}
+
+fn write_of(vcpu: &mut VmxVcpu, cr: u8, value: u64) -> own::After {
+    vcpu.vmcs.load();
+    vcpu.vmcs.set_current(f::EXIT_QUALIFICATION, u64::from(cr) | 3 << 8);
+    vcpu.gprs_mut().set_rbx(value);
+    vcpu.own(reason::CR_ACCESS)
+}
+
+#[test]
+fn writes_that_change_only_shadowed_bits_execute_again_with_a_new_shadow() {
+    let mut vcpu = vcpu();
+    let value = cr0::PG | cr0::PE | cr0::NE | cr0::ET;
+    assert_eq!(write_of(&mut vcpu, 0, value), own::After::Enter);
+    assert_eq!(vcpu.vmcs.get(f::CR0_SHADOW), value);
+    // Until the CPU has executed it, the rest is as it was.
+    assert_eq!(vcpu.reg(SysReg::Cr0), cr0::NE | cr0::ET);
+    assert_eq!(write_of(&mut vcpu, 0, cr0::NW), own::After::Decode);
+    assert_eq!(write_of(&mut vcpu, 4, cr4::MCE | cr4::PAE), own::After::Enter);
+    assert_eq!(vcpu.vmcs.get(f::CR4_SHADOW), cr4::MCE | cr4::PAE);
+    assert_eq!(write_of(&mut vcpu, 4, cr4::VMXE), own::After::Decode);
+    assert_eq!(write_of(&mut vcpu, 4, cr4::LA57), own::After::Decode);
+    assert_eq!(write_of(&mut vcpu, 8, 0), own::After::Decode);
+    let exit = exit::decode(&vcpu.vmcs, reason::CR_ACCESS, true);
+    assert_eq!(exit, Exit::Cr(CrAccess::Write { cr: 8, gpr: Gpr::Rbx }));
+}
+
+#[test]
+fn a_debug_exception_updates_dr6_and_clears_gd() {
+    let mut vcpu = vcpu();
+    vcpu.set_reg(SysReg::Dr7, 0x2401);
+    let fields = [(f::EXIT_INTERRUPTION, 0x8000_0301)];
+    exited(&mut vcpu, reason::EXCEPTION_OR_NMI, &fields);
+    vcpu.vmcs.set_current(f::EXIT_QUALIFICATION, 0x4002);
+    assert_eq!(vcpu.own(reason::EXCEPTION_OR_NMI), own::After::Decode);
+    assert_eq!((vcpu.reg(SysReg::Dr6), vcpu.reg(SysReg::Dr7)), (0xffff_4ff2, 0x401));
+}
+
+#[test]
+fn host_events_are_handled_and_reported() {
+    let mut vcpu = vcpu();
+    exited(&mut vcpu, 0, &[(f::EXIT_INTERRUPTION, 0x8000_0202)]);
+    assert_eq!(vcpu.own(0), own::After::Give(Exit::HostNmi));
+    exited(&mut vcpu, 0, &[(f::EXIT_INTERRUPTION, 0x8000_0312)]);
+    assert_eq!(vcpu.own(0), own::After::Give(Exit::HostNmi));
+}
+
+#[test]
+fn refused_entries_give_their_code() {
+    let mut vcpu = vcpu();
+    let reason = exited(&mut vcpu, 0x8000_0021, &[]);
+    let bad = Exit::BadState { code: 0x8000_0021 };
+    assert_eq!(vcpu.own(reason), own::After::Give(bad));
+    vcpu.vmcs.set_current(f::INSTRUCTION_ERROR, 7);
+    assert_eq!(vcpu.refused(), Exit::BadState { code: 7 });
+}
+
+#[test]
+fn moving_rip_ends_the_shadow_but_not_nmi_blocking() {
+    let mut vcpu = vcpu();
+    vcpu.set_blocking(Blocking { shadow: true, nmi: true });
+    vcpu.set_rip(0x1234);
+    assert_eq!(vcpu.blocking(), Blocking { shadow: false, nmi: true });
+    assert_eq!((vcpu.rip(), vcpu.vmcs.get(f::RIP)), (0x1234, 0x1234));
+}
+
+#[test]
+fn shadows_are_kept_in_forms_that_entry_accepts() {
+    let mut vcpu = vcpu();
+    // STI's shadow needs IF; with IF off it becomes that of MOV SS.
+    vcpu.set_rflags(rflags::IF);
+    vcpu.vmcs.set(f::INTERRUPTIBILITY, STI_SHADOW);
+    vcpu.set_rflags(rflags::IF | rflags::CF);
+    assert_eq!(vcpu.vmcs.get(f::INTERRUPTIBILITY), STI_SHADOW);
+    vcpu.set_rflags(0);
+    assert_eq!(vcpu.vmcs.get(f::INTERRUPTIBILITY), MOV_SS_SHADOW);
+    // A step that is due in a shadow must be pending.
+    vcpu.set_rflags(rflags::TF);
+    assert_eq!(vcpu.vmcs.get(f::PENDING_DEBUG), 1 << 14);
+    vcpu.set_rflags(0);
+    assert_eq!(vcpu.vmcs.get(f::PENDING_DEBUG), 0);
+}
+
+#[test]
+fn reserved_flags_stay_as_they_must() {
+    let mut vcpu = vcpu();
+    vcpu.set_rflags(u64::MAX);
+    assert_eq!(vcpu.rflags(), 0x3f_7fd7);
+}
+
+#[test]
+fn next_rip_is_there_for_instructions_and_wraps_at_4_gib_outside_64_bit_code() {
+    let mut vcpu = vcpu();
+    vcpu.vmcs.load();
+    vcpu.vmcs.set_current(f::RIP, 0xffff_ffff);
+    exited(&mut vcpu, reason::CPUID, &[(f::INSTRUCTION_LENGTH, 2)]);
+    assert_eq!(vcpu.next_rip(), Some(1));
+    vcpu.set_reg(SysReg::Efer, efer::LMA | efer::LME);
+    let code = Segment { selector: 8, base: 0, limit: u32::MAX, access: 0xa09b };
+    vcpu.set_segment(SegReg::Cs, code);
+    assert_eq!(vcpu.next_rip(), Some(0x1_0000_0001));
+    exited(&mut vcpu, reason::EPT_VIOLATION, &[]);
+    assert_eq!(vcpu.next_rip(), None);
+}
+
+#[test]
+fn without_a_tpr_shadow_cr8_is_kept_beside_the_vmcs() {
+    let mut caps = skylake_x();
+    caps.allowed.primary.may &= !Primary::TPR_SHADOW.bits();
+    let mut vcpu = vcpu_with(caps);
+    vcpu.set_reg(SysReg::Cr8, 9);
+    vcpu.request_window(false, false, 4);
+    assert_eq!((vcpu.reg(SysReg::Cr8), vcpu.apic.read(0x20)), (9, 0));
+}
+
+#[test]
+fn registers_of_a_detached_vcpu_are_its_own() {
+    let mut vcpu = vcpu();
+    for (reg, value) in [
+        (SysReg::Cr2, 0x1000),
+        (SysReg::Star, 0x23_0008_0000_0000),
+        (SysReg::Lstar, 0xffff_8000_0000_0000),
+        (SysReg::Sfmask, 0x4_7700),
+        (SysReg::KernelGsBase, 0x5000),
+        (SysReg::SysenterCs, 8),
+        (SysReg::TscOffset, u64::MAX),
+        (SysReg::Dr7, 0x455),
+    ] {
+        vcpu.set_reg(reg, value);
+        assert_eq!(vcpu.reg(reg), value, "{reg:?}");
+    }
+    vcpu.init();
+    assert_eq!((vcpu.reg(SysReg::Lstar), vcpu.reg(SysReg::Cr2)), (0xffff_8000_0000_0000, 0));
+    vcpu.reset();
+    assert_eq!((vcpu.reg(SysReg::Lstar), vcpu.reg(SysReg::TscOffset)), (0, u64::MAX));
+}

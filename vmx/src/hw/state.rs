@@ -21,8 +21,8 @@ pub(crate) enum LazyMsr {
 const LAZY_MSRS: [u32; 5] =
     [msr::IA32_STAR, msr::IA32_LSTAR, msr::IA32_CSTAR, msr::IA32_FMASK, msr::IA32_KERNEL_GSBASE];
 
-/// Registers that the host does not use, so that they are switched with the vCPU, not with the exit. The host
-/// takes no page faults and has no breakpoints.
+/// Registers that the host does not use, so that they are switched with the vCPU, not with the
+/// exit. The host takes no page faults and has no breakpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lazy {
     /// DR0 to DR3. DR7 is in the VMCS.
@@ -36,7 +36,8 @@ pub(crate) struct Lazy {
 
 pub(crate) fn load_lazy(lazy: &Lazy, rdtscp: bool) {
     let [dr0, dr1, dr2, dr3] = lazy.dr;
-    // SAFETY: the host's DR7 enables no breakpoint, so that addresses in DR0 to DR3 do nothing to it.
+    // SAFETY: the host's DR7 enables no breakpoint, so that addresses in DR0 to DR3 do nothing to
+    // it.
     unsafe {
         asm!(
             "mov dr0, {0}", "mov dr1, {1}", "mov dr2, {2}", "mov dr3, {3}",
@@ -47,11 +48,13 @@ pub(crate) fn load_lazy(lazy: &Lazy, rdtscp: bool) {
     set_dr6(lazy.dr6);
     set_cr2(lazy.cr2);
     for (number, value) in LAZY_MSRS.into_iter().zip(lazy.msrs) {
-        // SAFETY: the MSRs exist with long mode, the host does not use them, and `machine` gives legal values.
+        // SAFETY: the MSRs exist with long mode, the host does not use them, and `machine` gives
+        // legal values.
         unsafe { wrmsr(number, value) };
     }
     if rdtscp {
-        // SAFETY: the MSR exists with RDTSCP, and the host does not use it. The upper half is reserved.
+        // SAFETY: the MSR exists with RDTSCP, and the host does not use it. The upper half is
+        // reserved.
         unsafe { wrmsr(TSC_AUX, lazy.tsc_aux & 0xffff_ffff) };
     }
 }

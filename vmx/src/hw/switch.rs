@@ -7,16 +7,16 @@ use core::arch::{asm, naked_asm};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Failed;
 
-/// Runs the guest until it exits. RSP travels in the VMCS, the other registers in `gprs`. `host_rsp` is what
-/// HOST_RSP holds.
+/// Runs the guest until it exits. RSP travels in the VMCS, the other registers in `gprs`.
+/// `host_rsp` is what HOST_RSP holds.
 #[inline]
 pub(crate) fn world_switch(
     gprs: &mut Gprs,
     launched: bool,
     host_rsp: &mut u64,
 ) -> Result<(), Failed> {
-    // SAFETY: the vCPU is attached, so that its VMCS is current with this CPU's host state; its tables are sound
-    // by `Tables::new`; interrupts are disabled by the contract of `Vcpu::run`.
+    // SAFETY: the vCPU is attached, so that its VMCS is current with this CPU's host state; its
+    // tables are sound by `Tables::new`; interrupts are disabled by the contract of `Vcpu::run`.
     if unsafe { enter(gprs, launched, host_rsp) } == 0 { Ok(()) } else { Err(Failed) }
 }
 
@@ -25,8 +25,8 @@ pub(crate) fn exit_address() -> u64 {
     (exited as *const ()).expose_provenance() as u64
 }
 
-/// Loads the guest's registers and enters it. `gprs` in RDI, `launched` in SIL, `host_rsp` in RDX. Goes on in
-/// [`exited`] with the same stack, or falls through if the entry fails.
+/// Loads the guest's registers and enters it. `gprs` in RDI, `launched` in SIL, `host_rsp` in RDX.
+/// Goes on in [`exited`] with the same stack, or falls through if the entry fails.
 ///
 /// # Safety
 /// As [`world_switch`] says.
