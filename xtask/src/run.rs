@@ -352,6 +352,7 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> serde_json::Value {
         "why": why,
         "status": outcome.verdict.code(),
         "seconds": outcome.seconds,
+        "instructions": outcome.instructions,
         "guests": guests,
     })
 }

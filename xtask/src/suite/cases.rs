@@ -66,10 +66,10 @@ fn default_vendors() -> Vec<Vendor> {
     vec![Vendor::Svm, Vendor::Vmx]
 }
 fn default_seconds() -> u64 {
-    240
+    480
 }
 fn default_stall() -> u64 {
-    60
+    90
 }
 
 #[derive(Deserialize)]
