@@ -56,6 +56,7 @@ impl Bios {
     pub(crate) fn boot_menu<P: Platform>(&mut self, c: &mut Call<'_, P>) -> Flow {
         let wait = c.bus.config().boot_menu_ms;
         if wait == 0 {
+            c.stub_flags(false, false);
             return Flow::Done;
         }
         let order = c.bus.config().boot_order.clone();

@@ -29,6 +29,10 @@ pub struct Bios {
     pub(crate) cd_locks: u8,
     /// Segment where the search for option ROMs goes on.
     pub(crate) rom_segment: u16,
+    /// How many memory type registers are set.
+    pub(crate) types_set: u8,
+    /// Width of physical addresses, 0 before POST.
+    pub(crate) physical_bits: u8,
     /// When the wait that is going on (INT 15h 86h, the menu) ends.
     pub(crate) wait_until: Option<Nanos>,
     /// When a serial port that INT 14h waits for times out.
@@ -85,6 +89,7 @@ impl Bios {
         match service {
             Service::Reset => self.reset_entry(c),
             Service::Post => self.post(c),
+            Service::MemoryType => self.memory_type(c),
             Service::OptionRom => self.option_rom(c),
             Service::Menu => self.boot_menu(c),
             Service::Boot => self.boot(c),

@@ -67,6 +67,8 @@ impl Bios {
             cd_media,
             cd_locks,
             rom_segment,
+            types_set,
+            physical_bits,
             wait_until,
             serial_until,
         } = self;
@@ -76,7 +78,7 @@ impl Bios {
         for media in floppy_media.iter().chain([cd_media]) {
             out.extend_from_slice(&media.to_le_bytes());
         }
-        out.push(*cd_locks);
+        out.extend_from_slice(&[*cd_locks, *types_set, *physical_bits]);
         out.extend_from_slice(&rom_segment.to_le_bytes());
         put_time(&mut out, *wait_until);
         put_time(&mut out, *serial_until);
@@ -115,12 +117,14 @@ impl Bios {
         let floppy_media = [r.u32()?, r.u32()?, r.u32()?, r.u32()?];
         let cd_media = r.u32()?;
         let cd_locks = r.u8()?;
+        let types_set = r.u8()?;
+        let physical_bits = r.u8()?;
         let rom_segment = r.u16()?;
         let wait_until = r.time()?;
         let serial_until = r.time()?;
         let emulation = if r.flag()? { Some(emulation(&mut r)?) } else { None };
         let staged = if r.flag()? { Some(staged(&mut r)?) } else { None };
-        if !r.0.is_empty() || rom_segment > 0xf000 {
+        if !r.0.is_empty() || rom_segment > 0xf000 || physical_bits > 52 {
             return Err(BadState);
         }
         Ok(Bios {
@@ -133,6 +137,8 @@ impl Bios {
             cd_media,
             cd_locks,
             rom_segment,
+            types_set,
+            physical_bits,
             wait_until,
             serial_until,
         })

@@ -54,7 +54,7 @@ impl Mock {
             config: BiosConfig { low_ram: 4 << 20, ..BiosConfig::default() },
             disks: Vec::new(),
             outs: Vec::new(),
-            ins: BTreeMap::from([(0x64, 0x1c), (0x92, 2)]),
+            ins: BTreeMap::from([(0x64, 0x1c), (0x92, 2), (0x3fa, 1), (0x2fa, 1)]),
             cmos: [0; 128],
             pci: BTreeMap::new(),
             bars: BTreeMap::new(),

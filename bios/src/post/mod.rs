@@ -2,10 +2,10 @@
 
 mod chips;
 mod cmos;
+mod mtrr;
 pub(crate) mod pci;
 
 use crate::bda;
-use crate::boot::BootState;
 use crate::caller::{Call, Flow};
 use crate::dispatch::Bios;
 use crate::fonts;
@@ -55,8 +55,8 @@ impl Bios {
 
     /// Everything that Rust can do before 16-bit code must run again.
     pub(crate) fn post<P: Platform>(&mut self, c: &mut Call<'_, P>) -> Flow {
-        *self = Bios { rom_segment: 0xc800, ..Bios::new() };
-        self.boot = BootState::default();
+        let bits = if (32..=52).contains(&c.al()) { c.al() } else { 36 };
+        *self = Bios { rom_segment: 0xc800, physical_bits: bits, ..Bios::new() };
         self.set_up_pci(c);
         shadow(c);
         chips::interrupts_and_timers(c);
@@ -122,8 +122,13 @@ impl Bios {
         c.write(0x400, &[0; 0x100]);
         c.write(ebda, &[0; 0x400]);
         c.write8(ebda, 1);
-        for (n, port) in [0x3f8u16, 0x2f8].into_iter().enumerate() {
-            c.set_bda16(bda::COM + n as u32 * 2, port);
+        let mut serial = 0;
+        for port in [0x3f8u16, 0x2f8] {
+            // An absent 16550 reads as ones.
+            if c.bus.port_in(port + 2, 1) & 0xff != 0xff {
+                c.set_bda16(bda::COM + serial * 2, port);
+                serial += 1;
+            }
         }
         c.set_bda16(bda::EBDA_SEGMENT, bda::EBDA);
         c.set_bda16(bda::MEMORY_KB, bda::CONVENTIONAL_KB);
@@ -134,8 +139,8 @@ impl Bios {
         c.set_bda8(bda::SHIFT3, 0x10);
         c.set_bda32(bda::COM_TIMEOUT, 0x0a0a_0a0a);
         c.set_bda32(bda::LPT_TIMEOUT, 0x1414_1414);
-        // Equipment: 80x25 colour, coprocessor, PS/2 mouse, two serial ports; floppies follow.
-        c.set_bda16(bda::EQUIPMENT, 0x0426);
+        // Equipment: 80x25 colour, coprocessor, PS/2 mouse, serial ports; floppies follow.
+        c.set_bda16(bda::EQUIPMENT, 0x0026 | (serial as u16) << 9);
         set_floppy_equipment(c, count(c.bus, DiskKind::Floppy));
         let disks = count(c.bus, DiskKind::Hard);
         c.set_bda8(bda::HARD_COUNT, disks);

@@ -151,6 +151,11 @@ fn assign<P: Platform>(c: &mut Call<'_, P>, mut bars: Vec<Bar>) {
 fn host_bridge<P: Platform>(c: &mut Call<'_, P>, devfn: u8) {
     c.pci_write(0, devfn, 0x59, 1, 0x30);
     c.pci_write(0, devfn, 0x5a, 1, 0x33);
+    if crate::e820::tables_base(c.bus.config()) < 0x10_0000 {
+        // A small machine keeps its tables at E0000h.
+        c.pci_write(0, devfn, 0x5e, 1, 0x33);
+        c.pci_write(0, devfn, 0x5f, 1, 0x33);
+    }
 }
 
 /// i440FX "PAM": the shadowed ROMs become read-only.

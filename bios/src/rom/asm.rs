@@ -60,6 +60,7 @@ enum Fixup {
 /// An image of `N` bytes under construction.
 pub struct Asm<const N: usize> {
     code: [u8; N],
+    used: [bool; N],
     at: usize,
     labels: [usize; LABELS],
     label_count: usize,
@@ -74,6 +75,7 @@ impl<const N: usize> Asm<N> {
     pub const fn new(fill: u8) -> Self {
         Asm {
             code: [fill; N],
+            used: [false; N],
             at: 0,
             labels: [UNKNOWN; LABELS],
             label_count: 0,
@@ -96,6 +98,8 @@ impl<const N: usize> Asm<N> {
     pub const fn bytes(&mut self, bytes: &[u8]) {
         let mut n = 0;
         while n < bytes.len() {
+            assert!(!self.used[self.at], "two stubs overlap");
+            self.used[self.at] = true;
             self.code[self.at] = bytes[n];
             self.at += 1;
             n += 1;

@@ -25,6 +25,7 @@ pub const VIDEO_SIZE: u32 = 0x8000;
 pub enum Service {
     Reset = 1,
     Post,
+    MemoryType,
     OptionRom,
     Menu,
     Boot,
@@ -48,9 +49,10 @@ pub enum Service {
 
 impl Service {
     /// All services, for lookup and for tests.
-    pub const ALL: [Service; 21] = [
+    pub const ALL: [Service; 22] = [
         Service::Reset,
         Service::Post,
+        Service::MemoryType,
         Service::OptionRom,
         Service::Menu,
         Service::Boot,
@@ -146,7 +148,7 @@ mod tests {
             listing(&ROM, at, 12),
             [
                 "out 0B6h,al",
-                "nop word [bx+si+12h]",
+                "nop word [bx+si+13h]",
                 "jb short 0E837h",
                 "iret",
                 "je short 0E83Eh",

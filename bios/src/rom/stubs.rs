@@ -72,11 +72,11 @@ pub const INT74: u16 = 0xf1c0;
 pub const INT18: u16 = 0xf200;
 /// Option ROM calls and boot, behind POST.
 const POST_BODY: usize = 0xf220;
-const BOOT_BODY: usize = 0xf280;
+const BOOT_BODY: usize = 0xf2a0;
 /// BIOS32 service directory, 32-bit code.
-pub const BIOS32: u16 = 0xf2d0;
+pub const BIOS32: u16 = 0xf2e0;
 /// PCI BIOS, 32-bit code.
-pub const PCI_BIOS32: u16 = 0xf2e0;
+pub const PCI_BIOS32: u16 = 0xf2f0;
 const INT13_BODY: usize = 0xf300;
 const INT05_BODY: usize = 0xf320;
 
@@ -181,7 +181,25 @@ const fn post(a: &mut Rom) {
     a.mov_sr(Es, Bx);
     a.mov_sr(Ss, Bx);
     a.mov_ri(Sp, 0x7c00);
+    // Caches on: clear CR0.CD and CR0.NW.
+    a.bytes(&[0x0f, 0x20, 0xc0]); // mov eax, cr0
+    a.bytes(&[0x66, 0x25, 0xff, 0xff, 0xff, 0x9f]); // and eax, 9FFFFFFFh
+    a.bytes(&[0x0f, 0x22, 0xc0]); // mov cr0, eax
+    a.bytes(&[0x66, 0xb8, 0x08, 0x00, 0x00, 0x80]); // mov eax, 80000008h
+    a.bytes(&[0x0f, 0xa2]); // cpuid: AL is the width of physical addresses
     trap(a, Service::Post);
+    // Memory types, if the processor has MTRRs (CPUID 1, EDX bit 12).
+    let roms = a.label();
+    a.bytes(&[0x66, 0x31, 0xc0, 0x40]); // xor eax, eax; inc ax
+    a.bytes(&[0x0f, 0xa2]); // cpuid
+    a.bytes(&[0xf7, 0xc2, 0x00, 0x10]); // test dx, 1000h
+    a.j(Zero, roms);
+    let types = a.label_here();
+    trap(a, Service::MemoryType);
+    a.j(NoCarry, roms);
+    a.bytes(&[0x0f, 0x30]); // wrmsr
+    a.j(Always, types);
+    a.place(roms);
     // Option ROMs: SI is the segment of the next one; it returns to `next`.
     let (next, boot, menu) = (a.label_here(), a.label(), a.label());
     trap(a, Service::OptionRom);
