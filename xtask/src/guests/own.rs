@@ -38,30 +38,16 @@ pub fn image(name: &str, offline: bool) -> Result<PathBuf> {
     if !names.iter().any(|known| known == name) {
         bail!("there is no guest `{name}` in tests/guests; there are: {}", names.join(", "));
     }
-    build(&["--bin", name], &[name.to_owned()], offline)?.pop().context("nothing was built")
-}
-
-/// Builds all guests and gives their floppy images.
-pub fn all(offline: bool) -> Result<Vec<PathBuf>> {
-    build(&["--bins"], &names()?, offline)
-}
-
-fn build(what: &[&str], names: &[String], offline: bool) -> Result<Vec<PathBuf>> {
     let dir = paths::root().join("tests/guests");
     let mut bare = build::cargo_bare(&dir, &dir.join("link.ld"), "guest-kernels", offline)?;
-    say(format!("building guest kernels: {}", names.join(", ")));
-    exec::show(bare.cargo.args(what)).context("the guest kernels do not build")?;
+    say(format!("building the guest kernel {name}"));
+    exec::show(bare.cargo.args(["--bin", name])).context("the guest kernel does not build")?;
+    let floppy = floppy(&fs::read(bare.out.join(name))?)?;
     let out = paths::guests().join("own");
     fs::create_dir_all(&out)?;
-    let mut images = Vec::new();
-    for name in names {
-        let elf = fs::read(bare.out.join(name))?;
-        let floppy = floppy(&elf).with_context(|| format!("guest kernel {name}"))?;
-        let place = out.join(format!("{name}.img"));
-        super::write_if_changed(&place, &floppy)?;
-        images.push(place);
-    }
-    Ok(images)
+    let place = out.join(format!("{name}.img"));
+    super::write_if_changed(&place, &floppy)?;
+    Ok(place)
 }
 
 /// Lays the loadable segments of an ELF64 file out as the boot sector and what follows it.
