@@ -126,6 +126,9 @@ fn boot_suite(args: &TestArgs) -> Result<Vec<Row>> {
             }
         },
     };
+    if !args.bare && jobs.iter().any(|job| job.vendor == Vendor::Vmx) {
+        better_bochs(args.offline);
+    }
     say(format!("boot suite: {} boots, {AT_ONCE} at a time", jobs.len()));
     let jobs = Mutex::new(jobs);
     let done = Mutex::new(rows);
@@ -148,6 +151,13 @@ fn boot_suite(args: &TestArgs) -> Result<Vec<Row>> {
         (!a.is_host(), &a.guest, &a.vendor).cmp(&(!b.is_host(), &b.guest, &b.vendor))
     });
     Ok(rows)
+}
+
+/// VMX without hardware is Bochs, and Bochs 3 repays its compilation within one suite.
+fn better_bochs(offline: bool) {
+    if let Err(error) = crate::emulator::build_bochs::build(offline) {
+        say(format!("going on with Debian's Bochs, which is slower: {error:#}"));
+    }
 }
 
 fn one(job: &Job, args: &TestArgs, packages: &Packages, image: Option<&Path>) -> Row {
