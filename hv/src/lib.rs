@@ -23,6 +23,7 @@ pub mod drivers;
 pub mod launch;
 pub mod log;
 pub mod mem;
+pub mod monitor;
 #[cfg(target_os = "none")]
 pub mod panic;
 #[cfg(target_os = "none")]

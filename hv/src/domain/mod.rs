@@ -5,9 +5,11 @@
 
 pub mod backend;
 pub mod build;
+pub mod console;
 pub mod disk;
 pub mod fpu;
 pub mod memory;
+pub mod rescue;
 pub mod sched;
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -70,7 +72,7 @@ pub struct Actions {
 }
 
 /// A byte stream that waits for who reads it.
-pub type Stream = IrqLock<Ring<4096>>;
+pub type Stream = IrqLock<Ring<16384>>;
 
 /// A vCPU and what travels with it.
 pub struct Task<B: Backend> {
@@ -110,10 +112,10 @@ pub struct Domain<B: Backend> {
     pub actions: Actions,
     /// Its vCPUs.
     pub slots: Box<[Slot<B>]>,
-    /// Bytes from its first serial port, for whoever shows or logs them.
-    pub serial_out: Stream,
-    /// Bytes for its first serial port.
-    pub serial_in: Stream,
+    /// Its first serial port as people see it.
+    pub console: console::Console,
+    /// The hypervisor panicked while serving it: its machine's locks may be held for ever.
+    pub broken: AtomicBool,
     /// Its debug-console line so far.
     debug_line: IrqLock<Vec<u8>>,
     slat: IrqLock<Slat<B::Format>>,
@@ -157,8 +159,8 @@ impl<B: Backend> Domain<B> {
             frames,
             actions,
             slots: slots.into_boxed_slice(),
-            serial_out: Stream::new(Ring::new()),
-            serial_in: Stream::new(Ring::new()),
+            console: console::Console::new(),
+            broken: AtomicBool::new(false),
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
             slat: IrqLock::new(slat),
             disks,
@@ -178,6 +180,21 @@ impl<B: Backend> Domain<B> {
     /// Changes whether it runs, and wakes its vCPUs to see it.
     pub fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Release);
+        self.wake_all();
+        if state == State::Stopping {
+            console::want();
+        }
+    }
+
+    /// From one state to another, unless it is in neither; true if it was in the first.
+    pub fn change_state(&self, from: State, to: State) -> bool {
+        let (from, to) = (from as u8, to as u8);
+        let done = self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        self.wake_all();
+        done.is_ok()
+    }
+
+    fn wake_all(&self) {
         for vcpu in 0..self.slots.len() {
             self.kick(vcpu);
         }
@@ -186,6 +203,12 @@ impl<B: Backend> Domain<B> {
     /// Its vCPUs leave, and whoever looks after domains sees why.
     pub fn stop(&self, why: Why) {
         self.machine.request_stop(why);
+        self.set_state(State::Stopping);
+    }
+
+    /// Serving it has panicked: it stops for good, and nobody touches its machine again.
+    pub fn panicked(&self) {
+        self.broken.store(true, Ordering::Release);
         self.set_state(State::Stopping);
     }
 
@@ -273,7 +296,7 @@ impl<B: Backend> Host for Domain<B> {
 
     fn output(&self, to: Output, byte: u8) {
         match to {
-            Output::Com1 => sched::console_out(self, byte),
+            Output::Com1 => console::console_out(self, byte),
             Output::Com2 => {}
             Output::Debug => {
                 let mut line = self.debug_line.lock();

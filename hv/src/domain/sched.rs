@@ -3,19 +3,17 @@
 
 // UNSAFETY: one static pointer to the world, typed by the back end that made it.
 
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::{Exit, Nanos, Vcpu, Why};
-use machine::Host;
 
 use super::backend::Backend;
-use super::{Action, Cookie, Domain, Slot, State, Task};
-use crate::cpu::lock::IrqLock;
+use super::{Domain, Slot, State, Task, console, rescue};
 use crate::cpu::power::{self, Code};
 use crate::cpu::{self, smp, timer, tsc};
-use crate::drivers::{block, serial};
+use crate::drivers::block;
 
 /// A turn, in nanoseconds.
 const TURN_NS: u64 = 10_000_000;
@@ -27,13 +25,10 @@ pub struct World<B: Backend> {
 }
 
 static WORLD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
-/// Number of the guest whose serial port is on the host's.
-static FOCUS: AtomicUsize = AtomicUsize::new(1);
 
-/// Completions of host disks, from interrupt context to CPU 0.
-static COMPLETED: IrqLock<heapless::Deque<(u64, bool), 256>> = IrqLock::new(heapless::Deque::new());
-
-fn world<B: Backend>() -> &'static World<B> {
+/// All guests, for who looks after them.
+#[must_use]
+pub fn world<B: Backend>() -> &'static World<B> {
     // SAFETY: `run` stored a leaked `World<B>` before any CPU came here, with the same `B`.
     unsafe { &*WORLD.load(Ordering::Acquire).cast::<World<B>>() }
 }
@@ -43,15 +38,12 @@ pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, cpu: B::Cpu) -> ! {
     let world = Box::leak(Box::new(World { domains: domains.into_boxed_slice() }));
     WORLD.store(core::ptr::from_mut(world).cast(), Ordering::Release);
     block::set_hook(|_, cookie, status| {
-        let good = status == block::Status::Done;
-        // As many as disks can have under way: no completion is lost.
-        let _ = COMPLETED.lock().push_back((cookie, good));
-        smp::kick(0);
+        console::completed(cookie, status == block::Status::Done);
     });
     for domain in &world.domains {
         if domain.power_on() {
             domain.set_state(State::Running);
-            log::info!("{}: started, {} vCPUs", domain.name, domain.slots.len());
+            console::started(domain);
         } else {
             log::error!("{}: not enough memory to map it", domain.name);
             domain.set_state(State::Dead);
@@ -94,7 +86,7 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
     loop {
         cpu::lock::close_interrupts();
         if id == 0 {
-            housekeeping::<B>();
+            console::housekeeping(world::<B>());
         }
         let mut ran = false;
         for n in 0..locals.len() {
@@ -127,8 +119,11 @@ fn service<B: Backend>(local: &Local<B>) {
     domain.retime.store(false, Ordering::Release);
     let machine = &domain.machine;
     if machine.board_due() <= machine.now(domain) {
-        machine.tick(domain);
-        if let Some(why) = machine.stop_request() {
+        let why = console::guarded(domain, || {
+            machine.tick(domain);
+            machine.stop_request()
+        });
+        if let Some(Some(why)) = why {
             domain.stop(why);
         }
     }
@@ -149,6 +144,12 @@ fn wait<B: Backend>(locals: &[Local<B>]) {
             soonest = soonest.min(clock.tsc(due));
         }
     }
+    if cpu::this().id == 0 {
+        if console::wanted() {
+            return;
+        }
+        soonest = soonest.min(console::due());
+    }
     if soonest <= tsc::now() {
         // A timer of a halted vCPU: let it look.
         for local in locals {
@@ -165,7 +166,7 @@ fn wait<B: Backend>(locals: &[Local<B>]) {
     cpu::idle(|| {
         !this.kicked.swap(false, Ordering::AcqRel)
             && !locals.iter().any(|local| may_run(local))
-            && !(this.id == 0 && has_housekeeping())
+            && !(this.id == 0 && console::wanted())
     });
     for local in locals {
         if local.domain.state() == State::Running {
@@ -183,18 +184,26 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, shared: bool) ->
     slot.running.store(true, Ordering::Release);
     let machine = &domain.machine;
     task.cpu.wake();
-    if !machine.before_entry(&mut task.cpu, &mut task.vcpu, domain) {
-        slot.running.store(false, Ordering::Release);
-        return false;
+    let ran = rescue::catch(|| {
+        if !machine.before_entry(&mut task.cpu, &mut task.vcpu, domain) {
+            return None;
+        }
+        B::attach(&mut task.vcpu, backend);
+        task.fpu.load();
+        let stop = enter_and_leave(domain, slot, task, first, shared);
+        task.fpu.save();
+        B::detach(&mut task.vcpu);
+        Some(stop)
+    });
+    if ran.is_none() {
+        B::detach(&mut task.vcpu);
+        domain.panicked();
     }
-    B::attach(&mut task.vcpu, backend);
-    task.fpu.load();
-    let stop = enter_and_leave(domain, slot, task, first, shared);
-    task.fpu.save();
-    B::detach(&mut task.vcpu);
     slot.running.store(false, Ordering::Release);
-    if let Some(why) = stop {
-        domain.stop(why);
+    match ran {
+        Some(None) => return false,
+        Some(Some(Some(why))) => domain.stop(why),
+        Some(Some(None)) | None => {}
     }
     true
 }
@@ -244,7 +253,7 @@ fn enter_and_leave<B: Backend>(
             }
             if domain.state() != State::Running
                 || tsc::now() >= turn_end
-                || (this.id == 0 && has_housekeeping())
+                || (this.id == 0 && console::wanted())
             {
                 slot.woken.store(true, Ordering::Release);
                 return None;
@@ -261,119 +270,13 @@ fn arm<B: Backend>(domain: &Domain<B>, own: Option<Nanos>, first: bool, turn_end
     let board = if first { domain.machine.board_due() } else { Nanos::NEVER };
     let due = own.unwrap_or(Nanos::NEVER).min(board);
     let due = if due == Nanos::NEVER { u64::MAX } else { domain.machine.clock().tsc(due) };
-    let when = due.min(turn_end);
+    let mut when = due.min(turn_end);
+    if cpu::this().id == 0 {
+        when = when.min(console::due());
+    }
     if when == u64::MAX {
         timer::disarm();
     } else {
         timer::arm(when);
     }
-}
-
-fn has_housekeeping() -> bool {
-    serial::COM1.has_input() || !COMPLETED.lock().is_empty()
-}
-
-/// What CPU 0 does for all guests.
-fn housekeeping<B: Backend>() {
-    let world = world::<B>();
-    loop {
-        let Some((bits, good)) = COMPLETED.lock().pop_front() else { break };
-        let cookie = Cookie::from_bits(bits);
-        if let Some(domain) = world.domains.get(cookie.domain.wrapping_sub(1)) {
-            domain.disk_completed(cookie, good);
-        }
-    }
-    while let Some(byte) = serial::COM1.read() {
-        if let Some(domain) = world.domains.get(FOCUS.load(Ordering::Relaxed).wrapping_sub(1)) {
-            domain.serial_in.lock().push(byte);
-        }
-    }
-    for domain in &world.domains {
-        feed_serial(domain);
-        if domain.state() == State::Stopping {
-            end_of_guest(domain);
-        }
-    }
-    if world.domains.iter().all(|domain| domain.state() == State::Dead) {
-        log::info!("all guests have ended");
-        power::stop(Code::Clean);
-    }
-}
-
-/// Offers waiting input to the guest's serial port.
-fn feed_serial<B: Backend>(domain: &Domain<B>) {
-    let mut waiting = domain.serial_in.lock();
-    while let Some(byte) = waiting.peek() {
-        if !domain.machine.receive(domain, 0, byte) {
-            break;
-        }
-        waiting.pop();
-    }
-}
-
-/// A guest has stopped: what its configuration says happens.
-fn end_of_guest<B: Backend>(domain: &'static Domain<B>) {
-    // Wait until no CPU runs it; they were kicked.
-    if domain.slots.iter().any(|slot| slot.running.load(Ordering::Acquire)) {
-        domain.slots.iter().enumerate().for_each(|(vcpu, _)| domain.kick(vcpu));
-        return;
-    }
-    let why = domain.machine.stop_request().unwrap_or(Why::Destroyed);
-    let action = match why {
-        Why::PowerOff => domain.actions.poweroff,
-        Why::Reset => domain.actions.reboot,
-        Why::Destroyed => Action::Destroy,
-        _ => domain.actions.crash,
-    };
-    log::info!("{}: {why:?}, {action:?}", domain.name);
-    if !matches!(why, Why::PowerOff | Why::Reset | Why::Destroyed) {
-        for slot in &domain.slots {
-            describe(&slot.task.lock());
-        }
-    }
-    match action {
-        Action::Restart if domain.power_on() => {
-            domain.reboots.fetch_add(1, Ordering::Relaxed);
-            domain.set_state(State::Running);
-        }
-        Action::Preserve => domain.set_state(State::Paused),
-        Action::Destroy | Action::Restart => domain.set_state(State::Dead),
-    }
-}
-
-/// A vCPU's registers for the log.
-fn describe<B: Backend>(task: &Task<B>) {
-    use arch::{SegReg, SysReg};
-    let (v, cpu) = (&task.vcpu, &task.cpu);
-    let (cs, ss) = (v.segment(SegReg::Cs), v.segment(SegReg::Ss));
-    log::info!(
-        "vcpu {}: rip {:#x} cs {:#x}:{:#x} ss {:#x} rflags {:#x} {:?}",
-        cpu.id,
-        v.rip(),
-        cs.selector,
-        cs.base,
-        ss.selector,
-        v.rflags(),
-        cpu.activity
-    );
-    log::info!("  gprs {:x?}", v.gprs().r);
-    log::info!(
-        "  cr0 {:#x} cr2 {:#x} cr3 {:#x} cr4 {:#x} efer {:#x}",
-        v.reg(SysReg::Cr0),
-        v.reg(SysReg::Cr2),
-        v.reg(SysReg::Cr3),
-        v.reg(SysReg::Cr4),
-        v.reg(SysReg::Efer)
-    );
-    for record in cpu.stats.trace() {
-        log::info!("  {:#x} {:?}", record.rip, record.exit);
-    }
-}
-
-/// A byte of a guest's first serial port.
-pub fn console_out<B: Backend>(domain: &Domain<B>, byte: u8) {
-    if domain.id == FOCUS.load(Ordering::Relaxed) {
-        serial::COM1.write(&[byte]);
-    }
-    domain.serial_out.lock().push(byte);
 }
