@@ -117,7 +117,7 @@ impl VmxVcpu {
         self.vpid
     }
 
-    /// Is on a CPU now, with this VPID.
+    /// Is on a CPU now, with this VPID. The VMCS remembers the host's state of the CPU it was on.
     pub(crate) fn arrive(&mut self, (vpid, claim): (Vpid, Claim), host: &HostState) {
         self.vmcs.load();
         if claim == Claim::New {
@@ -126,9 +126,8 @@ impl VmxVcpu {
                 self.vmcs.set_current(f::VPID, vpid.number);
             }
             self.due = Due::all();
+            host.write(&self.vmcs);
         }
-        host.write(&self.vmcs);
-        self.host_rsp = 0;
         if cfg!(not(test)) {
             hw::load_lazy(&self.lazy, self.caps.has(Secondary::RDTSCP));
         }

@@ -228,6 +228,7 @@ impl Cpu {
     /// before must have been detached; they take it up when they are attached again.
     pub fn save_host(&mut self) {
         self.host = state::host();
+        self.vpids.start_over();
     }
 }
 

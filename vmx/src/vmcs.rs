@@ -2,12 +2,16 @@
 
 use crate::field::{Field, Width};
 use crate::hw::{self, Frame, Page};
+use core::cell::Cell;
+use core::marker::PhantomData;
 
-/// A VMCS and whether it is this CPU's current one.
+/// A VMCS and whether it is this CPU's current one. Reading one that is not makes it current for a
+/// while: two CPUs must not do that at once, so it is not `Sync`; interrupt handlers touch none.
 #[derive(Debug)]
 pub(crate) struct Vmcs {
     frame: Frame<Page>,
     current: bool,
+    _not_sync: PhantomData<Cell<()>>,
     /// Stands for the CPU in tests.
     #[cfg(test)]
     fields: core::cell::RefCell<std::collections::BTreeMap<u32, u64>>,
@@ -16,6 +20,12 @@ pub(crate) struct Vmcs {
 /// What was current before a visit.
 #[must_use]
 pub(crate) struct Before(hw::Current);
+
+/// It goes where its vCPU goes.
+const _: fn() = || {
+    const fn goes_anywhere<T: Send>() {}
+    goes_anywhere::<Vmcs>();
+};
 
 impl Vmcs {
     /// A cleared VMCS.
@@ -26,6 +36,7 @@ impl Vmcs {
         Vmcs {
             frame,
             current: false,
+            _not_sync: PhantomData,
             #[cfg(test)]
             fields: Default::default(),
         }

@@ -38,6 +38,12 @@ impl VpidPool {
         VpidPool { cpu, generation: 0, next: 0 }
     }
 
+    /// Makes every VPID that was given void, so that the next claims are all new.
+    pub const fn start_over(&mut self) {
+        self.next = 0;
+        self.generation += 1;
+    }
+
     /// The VPID to use for a vCPU that last had `held`. One from another CPU is not taken up again:
     /// the vCPU may have changed its tables there without this CPU noticing.
     pub fn claim(&mut self, held: Option<Vpid>) -> (Vpid, Claim) {
@@ -69,6 +75,14 @@ mod tests {
         assert_eq!(pool.claim(Some(first)), (first, Claim::Kept));
         let (second, claim) = pool.claim(None);
         assert_eq!((second.number, claim), (2, Claim::New));
+    }
+
+    #[test]
+    fn starting_over_voids_what_is_held() {
+        let mut pool = VpidPool::new(0);
+        let (held, _) = pool.claim(None);
+        pool.start_over();
+        assert_eq!(pool.claim(Some(held)).1, Claim::New);
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl VmxVcpu {
             get(f::RSP)
         );
         log::error!(
-            "interruptibility {:#x} activity {} pending debug {:#x} event {:#x} code {:#x} length {}",
+            "interruptibility {:#x} activity {} pending debug {:#x} event {:#x} {:#x} length {}",
             get_32(f::INTERRUPTIBILITY),
             get_32(f::ACTIVITY),
             get(f::PENDING_DEBUG),
