@@ -119,6 +119,7 @@ impl VmxVcpu {
 
     /// Is on a CPU now, with this VPID. The VMCS remembers the host's state of the CPU it was on.
     pub(crate) fn arrive(&mut self, (vpid, claim): (Vpid, Claim), host: &HostState) {
+        assert!(!self.attached, "a vCPU is attached to one CPU at a time");
         self.vmcs.load();
         if claim == Claim::New {
             self.vpid = Some(vpid);
