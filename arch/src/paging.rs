@@ -373,10 +373,8 @@ impl Paging {
                 if entry & P == 0 {
                     return Err(self.fault(at, access, 0));
                 }
-                // SDM 3A "PAE Paging": bits 1, 2, 5 to 8 and 63 of a PDPTE are reserved.
-                if entry & (self.reserved | NX | 0x1e6) != 0 {
-                    return Err(self.fault(at, access, error_code::P | error_code::RSVD));
-                }
+                // SDM 3A "PAE Paging": reserved bits of a PDPTE fault when CR3 is loaded, not in a walk; and QEMU's
+                // emulation sets bit 5 in memory, as it does in the tables below.
                 self.walk_wide::<MARK, 2>(ram, entry & ADDRESS, linear, at, access)
             }
             _ => self.walk_32::<MARK>(ram, at & 0xffff_ffff, access),

@@ -288,6 +288,18 @@ impl Machine {
         board.settle_fdc(fx);
     }
 
+    /// Opens the tray of the CD drive in `slot` unless the guest has locked it. The medium stays known, for a
+    /// later close.
+    pub fn eject<H: Host>(&self, host: &H, slot: u8) -> bool {
+        let mut board = self.board.lock();
+        let Some(unit) = Unit::ALL.get(usize::from(slot)) else { return false };
+        let opened = board.ide.cdrom(*unit).is_some_and(devmodel::atapi::Cdrom::eject);
+        if opened {
+            host.tray(slot, true);
+        }
+        opened
+    }
+
     /// The host has finished a request that it had answered with [`DiskAnswer::Pending`]. `data` is what was read, for
     /// a request whose data was [`DiskData::Buffer`].
     pub fn disk_done<H: Host>(

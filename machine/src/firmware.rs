@@ -77,6 +77,12 @@ impl<H: Host> Platform for Bus<'_, H> {
         }
     }
 
+    fn eject(&mut self, disk: BiosDisk) {
+        if let Some(slot) = self.machine.drives.slot(disk) {
+            self.machine.eject(self.host, slot);
+        }
+    }
+
     fn config(&self) -> &BiosConfig {
         &self.machine.bios_config
     }
@@ -142,6 +148,7 @@ impl Machine {
             ds: vcpu.segment(SegReg::Ds),
             es: vcpu.segment(SegReg::Es),
         };
+        let es = caller.es;
         let paging = Paging::of(vcpu, self.cpuid.physical_bits());
         let mut bus = Bus { machine: self, cpu, host, paging };
         let outcome = self.bios.lock().call(&mut caller, &mut bus);
@@ -149,6 +156,9 @@ impl Machine {
             Outcome::Done => {
                 *vcpu.gprs_mut() = caller.gprs;
                 vcpu.set_rflags(caller.rflags);
+                if caller.es != es {
+                    vcpu.set_segment(SegReg::Es, caller.es);
+                }
                 match self.stop_request() {
                     None => Resume::Next,
                     Some(why) => Resume::Stop(why),

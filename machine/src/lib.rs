@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod board;
+pub mod boot;
 mod clock;
 pub mod config;
 mod cpu;
@@ -42,6 +43,7 @@ use alloc::vec::Vec;
 use arch::{GuestRam, Nanos, Why};
 use bios::{Bios, BiosConfig};
 use board::{Board, BoardConfig};
+use boot::Kernel;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use cpuid::CpuidPolicy;
 use devmodel::fwcfg::{FwCfg, Items, MemoryKind, MemoryRange};
@@ -72,6 +74,8 @@ pub struct MachineConfig {
     pub drives: [Option<Drive>; SLOTS],
     /// What the firmware is told besides what the machine knows itself.
     pub bios: BiosConfig,
+    /// A Linux kernel to start instead of a disk.
+    pub kernel: Option<Kernel>,
 }
 
 /// One guest computer. Shared by the CPUs that run its vCPUs.
@@ -81,6 +85,7 @@ pub struct Machine {
     pub(crate) vram: &'static [AtomicU32],
     pub(crate) rom: &'static [u8],
     pub(crate) own_firmware: bool,
+    kernel: Option<Kernel>,
     pub(crate) clock: Clock,
     pub(crate) cpuid: CpuidPolicy,
     pub(crate) memmap: Mutex<MemMap>,
@@ -113,6 +118,7 @@ impl Machine {
             wall_clock,
             drives,
             bios: mut bios_config,
+            kernel,
         } = config;
         let vcpus = vcpus.max(1);
         let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
@@ -135,6 +141,7 @@ impl Machine {
             vram,
             rom,
             own_firmware: firmware.is_none(),
+            kernel,
             clock,
             cpuid,
             memmap: Mutex::new(memmap),
@@ -204,6 +211,12 @@ impl Machine {
         let image = &self.rom[self.rom.len() - shadow..];
         // RAM of less than a megabyte has no shadow; such a guest does not boot, and says so.
         let _ = self.ram.write_slice(arch::GuestPhys(start), image);
+        if let Some(kernel) = &self.kernel
+            && let Err(error) = kernel.place(&self.ram)
+        {
+            log::error!("{error}");
+            return false;
+        }
         self.memmap.lock().map_all(host)
     }
 

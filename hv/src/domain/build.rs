@@ -11,7 +11,9 @@ use bios::BiosConfig;
 use devmodel::blk::Media;
 use devmodel::fdc::{DriveType, geometry_of_image};
 use devmodel::rtc::WallClock;
+use machine::boot::{Kernel, KernelError};
 use machine::config::{self, DiskConfig, Firmware, GuestConfig, Target, Vdev};
+use machine::memmap::LOW_RAM_MAX;
 use machine::{Clock, Cpu, Drive, Machine, MachineConfig, SLOTS};
 use spin::Mutex;
 
@@ -40,6 +42,8 @@ pub enum BuildError {
     FirmwareSize(String),
     /// Memory: MiB wanted and MiB free.
     Memory(u64, u64),
+    /// The kernel cannot be started.
+    Kernel(KernelError),
     /// Something of the configuration that this version cannot do.
     NotYet(&'static str),
 }
@@ -48,7 +52,10 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BuildError::NoModule(name) => {
-                write!(f, "there is no boot module \"{name}\"; give it to the boot loader, or correct the name")
+                write!(
+                    f,
+                    "there is no boot module \"{name}\"; give it to the boot loader, or correct the name"
+                )
             }
             BuildError::NoHostDisk(name) => write!(
                 f,
@@ -60,12 +67,16 @@ impl fmt::Display for BuildError {
             ),
             BuildError::Empty(name) => write!(f, "{name} is empty"),
             BuildError::FirmwareSize(name) => {
-                write!(f, "{name} is no firmware image: its size must be a multiple of 64 KiB up to 16 MiB")
+                write!(
+                    f,
+                    "{name} is no firmware image: its size must be a multiple of 64 KiB up to 16 MiB"
+                )
             }
             BuildError::Memory(wanted, free) => write!(
                 f,
                 "it wants {wanted} MiB, and the machine has {free} MiB free; lower `memory` or give the machine more"
             ),
+            BuildError::Kernel(error) => write!(f, "{error}"),
             BuildError::NotYet(what) => write!(f, "{what} is not supported by this version"),
         }
     }
@@ -133,6 +144,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 hpet: config.hpet,
                 ..BiosConfig::default()
             },
+            kernel: self.kernel(config, ram)?,
         });
         let slat = Slat::new(B::format(self.cpu), &mut Store).map_err(|_| short())?;
         let mut slots = Vec::new();
@@ -184,6 +196,18 @@ impl<'a, B: Backend> Builder<'a, B> {
         Ok(Some(bytes))
     }
 
+    fn kernel(&self, config: &GuestConfig, ram: u64) -> Result<Option<Kernel>, BuildError> {
+        let Some(name) = &config.kernel else { return Ok(None) };
+        let initrd = match &config.ramdisk {
+            Some(name) => self.file(name)?.bytes,
+            None => &[],
+        };
+        let image = self.file(name)?.bytes;
+        let kernel = Kernel { image, initrd, command_line: config.cmdline.clone() };
+        kernel.check(ram.min(LOW_RAM_MAX)).map_err(BuildError::Kernel)?;
+        Ok(Some(kernel))
+    }
+
     fn disks(&self, config: &GuestConfig) -> Result<Disks, BuildError> {
         let mut drives = [None; SLOTS];
         let mut media = [const { None }; SLOTS];
@@ -229,17 +253,21 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 }
 
-/// A host disk by the name that Linux would give it: vda and sda are the first that is no CD, sr0 the first CD.
+/// A host disk by the name that Linux would give it (vda and sda are the first that is no CD, sr0 the first CD), or
+/// as `xtask` counts those that it attaches: xenolith-disk0.
 fn host_disk(name: &str) -> Option<usize> {
-    let (optical, index) = match name.strip_prefix("sr") {
-        Some(n) => (true, n.parse().ok()?),
-        None => {
-            let letter = name.strip_prefix("vd").or(name.strip_prefix("sd")).or(name.strip_prefix("hd"))?;
+    let (optical, index) = match (name.strip_prefix("sr"), name.strip_prefix("xenolith-disk")) {
+        (Some(n), _) => (true, n.parse().ok()?),
+        (None, Some(n)) => (false, n.parse().ok()?),
+        (None, None) => {
+            let letter =
+                name.strip_prefix("vd").or(name.strip_prefix("sd")).or(name.strip_prefix("hd"))?;
             let &[letter @ b'a'..=b'z'] = letter.as_bytes() else { return None };
             (false, usize::from(letter - b'a'))
         }
     };
-    let mut same = (0..block::count()).filter(|n| block::info(*n).is_some_and(|i| i.optical == optical));
+    let mut same =
+        (0..block::count()).filter(|n| block::info(*n).is_some_and(|i| i.optical == optical));
     same.nth(index)
 }
 
@@ -257,7 +285,8 @@ fn drive(disk: &DiskConfig, sectors: Option<u64>) -> Result<Drive, BuildError> {
             Drive::Floppy(DriveType::of_geometry(geometry), Some(with_rights(media)))
         }
         _ if disk.cdrom => {
-            let blocks = sectors.map(|sectors| u32::try_from(sectors.div_ceil(4)).unwrap_or(u32::MAX));
+            let blocks =
+                sectors.map(|sectors| u32::try_from(sectors.div_ceil(4)).unwrap_or(u32::MAX));
             Drive::Cdrom(blocks.map(Media::cdrom))
         }
         _ => {

@@ -13,8 +13,8 @@ use super::{Action, Cookie, Domain, State, Stream, rescue};
 use crate::cpu::lock::IrqLock;
 use crate::cpu::power::{self, Code};
 use crate::cpu::{self, smp, timer, tsc};
-use crate::drivers::ring::Ring;
 use crate::drivers::control;
+use crate::drivers::ring::Ring;
 use crate::monitor;
 
 /// Output bytes that are kept for whoever looks at the guest later; a power of two.

@@ -63,13 +63,7 @@ impl<'a, H: Host> Tables<'a, H> {
     }
 
     /// Writes with the rights of the vCPU's privilege level: a push.
-    pub fn push<V: Vcpu>(
-        &mut self,
-        vcpu: &V,
-        at: u64,
-        width: u8,
-        value: u64,
-    ) -> Result<(), Fault> {
+    pub fn push<V: Vcpu>(&mut self, vcpu: &V, at: u64, width: u8, value: u64) -> Result<(), Fault> {
         let user = if cpl(vcpu) == 3 { Access::USER } else { Access::empty() };
         self.write_as(at, width, value, Access::WRITE | user)
     }

@@ -131,6 +131,7 @@ impl Guest {
             wall_clock: WallClock::from_unix(1_700_000_000),
             drives: built,
             bios: BiosConfig::default(),
+            kernel: None,
         });
         let cpus: Vec<Cpu> = (0..vcpus).map(|n| Cpu::new(n, machine.physical_bits())).collect();
         let mut guest = Guest { machine, host, cpus, vcpus: vec![MockCpu::default(); vcpus] };
