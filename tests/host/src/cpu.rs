@@ -3,8 +3,8 @@
 use arch::{Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
 use std::collections::VecDeque;
 
-/// A scripted vCPU. [`Vcpu::run`] takes the next exit of the script; an event that waited for injection
-/// moves to `delivered` then, as on a CPU whose entry delivers it.
+/// A scripted vCPU. [`Vcpu::run`] takes the next exit of the script; an event that waited for
+/// injection moves to `delivered` then, as on a CPU whose entry delivers it.
 #[derive(Clone, Debug, Default)]
 pub struct MockCpu {
     /// General registers.

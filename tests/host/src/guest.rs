@@ -251,7 +251,8 @@ impl Guest {
     /// Time passes; chips and local APICs do what is due, in order.
     pub fn pass(&mut self, ns: u64) {
         let end = self.host.tsc.get() + ns;
-        // A chip that is due again at once would make a test hang; so many deadlines are no test's aim.
+        // A chip that is due again at once would make a test hang; so many deadlines are no test's
+        // aim.
         for _ in 0..100_000 {
             let due = self.machine.board_due().0;
             if due > end {

@@ -1,6 +1,8 @@
-//! Host stories: a whole machine with a scripted CPU. Deterministic, replayable by seed, no emulator.
+//! Host stories: a whole machine with a scripted CPU. Deterministic, replayable by seed, no
+//! emulator.
 //!
-//! [`Guest`] is the machine with its vCPUs and the world around it; [`MockCpu`] stands for VMCB or VMCS,
+//! [`Guest`] is the machine with its vCPUs and the world around it; [`MockCpu`] stands for VMCB or
+//! VMCS,
 //! [`MockHost`] for the hypervisor. [`fuzz`] has the entry points that `tests/fuzz` and the seeded
 //! smoke runner share.
 #![forbid(unsafe_code)]

@@ -1,12 +1,13 @@
-//! Instructions that touch devices, from real bytes at RIP: forms × modes, page crossings, the guest's
-//! own page faults. The device is video memory where plain memory semantics are wanted.
+//! Instructions that touch devices, from real bytes at RIP: forms × modes, page crossings, the
+//! guest's own page faults. The device is video memory where plain memory semantics are wanted.
 
 use arch::control::rflags::{AF, CF, DF, OF, PF, SF, ZF};
 use arch::event::vector;
 use arch::{Access, Event, EventKind, Gpr, SegReg, Segment, SysReg, Vcpu};
 use host_tests::{Guest, Mode};
 
-/// Writable, readable memory behind a device: the first bytes of the VGA window in mode 13h, chain 4.
+/// Writable, readable memory behind a device: the first bytes of the VGA window in mode 13h, chain
+/// 4.
 const DEVICE: u64 = 0xa_0000;
 
 /// A guest whose VGA shows video memory byte by byte at A0000h.
@@ -223,7 +224,7 @@ fn addressing_modes_reach_the_same_byte() {
         (Mode::Protected, &[0x8a, 0x04, 0xad, 4, 0, 0, 0], &[(Gpr::Rbp, 0x2_808c)]),
         (Mode::Protected, &[0x8a, 0x04, 0x0e], &[(Gpr::Rsi, 0xffff_fff0), (Gpr::Rcx, 0xa_0244)]),
         (Mode::Long, &[0x8a, 0x05, 0x2e, 0x82, 0x09, 0x00], &[]),
-        (Mode::Long, &[0x43, 0x8a, 0x04, 0xc1], &[(Gpr::R9, 0xa_0000), (Gpr::R8, 0x46 + 0x0)]),
+        (Mode::Long, &[0x43, 0x8a, 0x04, 0xc1], &[(Gpr::R9, 0xa_0000), (Gpr::R8, 0x46)]),
         (Mode::Long, &[0x67, 0x8a, 0x01], &[(Gpr::Rcx, 0xdead_0000_000a_0234)]),
         (Mode::Real, &[0x67, 0x8a, 0x01], &[(Gpr::Rcx, 0x234)]),
         (Mode::Real, &[0x8a, 0x40, 0x04], &[(Gpr::Rbx, 0xfff0), (Gpr::Rsi, 0x240)]),
@@ -327,7 +328,8 @@ fn a_store_that_crosses_from_ram_into_a_device_reaches_both() {
     assert_eq!(get(&mut guest, 0xa_0001, 1), 0x44);
 }
 
-/// 32-bit paging with 4 KiB pages: `pages` are (linear page number, entry); the first 64 map to themselves.
+/// 32-bit paging with 4 KiB pages: `pages` are (linear page number, entry); the first 64 map to
+/// themselves.
 fn page_tables(guest: &mut Guest, pages: &[(u64, u64)]) {
     const DIRECTORY: u64 = 0x2_0000;
     guest.store(DIRECTORY, 4, 0x2_1007);

@@ -1,5 +1,5 @@
-//! Each chip alone under any sequence of register accesses, inputs and time; at the end its state goes
-//! through save and load.
+//! Each chip alone under any sequence of register accesses, inputs and time; at the end its state
+//! goes through save and load.
 
 use super::{Input, Target};
 use arch::Nanos;
