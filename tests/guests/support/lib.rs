@@ -18,6 +18,7 @@ pub mod power;
 pub mod random;
 pub mod serial;
 pub mod smp;
+pub mod sweep;
 mod thunk;
 pub mod v86;
 

@@ -1,0 +1,109 @@
+//! Does a guest under a storm of interrupts get any work done, and does the storm end when it says so?
+
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use support::apic::{self, reg};
+use support::port::{in8, out8};
+use support::{cpu, guest, idt, pic, println};
+
+guest!("irqstorm", main);
+
+static TICKS: AtomicU32 = AtomicU32::new(0);
+static CLOCK: AtomicU32 = AtomicU32::new(0);
+static LOCAL: AtomicU32 = AtomicU32::new(0);
+static SELF: AtomicU32 = AtomicU32::new(0);
+static LEVEL: AtomicU32 = AtomicU32::new(0);
+
+fn cmos(register: u8) -> u8 {
+    out8(0x70, register);
+    in8(0x71)
+}
+
+fn set_cmos(register: u8, value: u8) {
+    out8(0x70, register);
+    out8(0x71, value);
+}
+
+/// Works with interrupts open until `enough`; false when it never is.
+fn work(enough: impl Fn() -> bool) -> bool {
+    cpu::sti();
+    let mut rounds = 0u64;
+    while !enough() && rounds < 2_000_000_000 {
+        rounds += 1;
+        core::hint::spin_loop();
+    }
+    cpu::cli();
+    println!("rounds of work: {rounds}");
+    enough()
+}
+
+fn main() {
+    apic::enable();
+    idt::handle(pic::BASE, |_| {
+        TICKS.fetch_add(1, Relaxed);
+        pic::eoi(0);
+    });
+    idt::handle(pic::BASE + 8, |_| {
+        CLOCK.fetch_add(1, Relaxed);
+        let _ = cmos(0xc);
+        pic::eoi(8);
+    });
+    idt::handle(0x50, |_| {
+        LOCAL.fetch_add(1, Relaxed);
+        apic::eoi();
+    });
+    idt::handle(0x60, |_| {
+        if SELF.fetch_add(1, Relaxed) < 20_000 {
+            apic::write(reg::ICR, 0x4_0060);
+        }
+        apic::eoi();
+    });
+    // The PIT and the local APIC's timer as fast as they go, the RTC at 8192 Hz.
+    pic::pit(0, 2, 2);
+    pic::unmask(0);
+    pic::unmask(8);
+    set_cmos(0xa, cmos(0xa) & 0xf0 | 3);
+    set_cmos(0xb, cmos(0xb) | 0x40);
+    let _ = cmos(0xc);
+    apic::write(reg::DIVIDE, 0xb);
+    apic::write(reg::LVT_TIMER, 0x2_0050);
+    apic::write(reg::INITIAL_COUNT, 1000);
+    let all =
+        || TICKS.load(Relaxed) > 1000 && CLOCK.load(Relaxed) > 50 && LOCAL.load(Relaxed) > 1000;
+    let done = work(all);
+    println!(
+        "PIT {} RTC {} local {}",
+        TICKS.load(Relaxed),
+        CLOCK.load(Relaxed),
+        LOCAL.load(Relaxed)
+    );
+    assert!(done, "some timer does not come through");
+    pic::set_masks(0xffff);
+    apic::write(reg::LVT_TIMER, 0x1_0000);
+    set_cmos(0xb, cmos(0xb) & !0x40);
+    // A self-IPI whose handler sends the next one.
+    cpu::sti();
+    apic::write(reg::ICR, 0x4_0060);
+    assert!(work(|| SELF.load(Relaxed) >= 20_000), "self-IPIs stop at {}", SELF.load(Relaxed));
+    level();
+}
+
+/// The UART's "transmitter empty" by a level-triggered I/O APIC pin whose cause stays.
+fn level() {
+    idt::handle(0x61, |_| {
+        if LEVEL.fetch_add(1, Relaxed) >= 2000 {
+            out8(0x3f9, 0);
+        }
+        apic::eoi();
+    });
+    apic::io_route(4, 0x8061, apic::id());
+    out8(0x3fc, 0x0b);
+    out8(0x3f9, 2);
+    let done = work(|| LEVEL.load(Relaxed) > 2000);
+    let after = LEVEL.load(Relaxed);
+    apic::io_route(4, 0x1_0000, 0);
+    assert!(done, "a level that stays interrupts only {after} times");
+    work(|| true);
+}
