@@ -1,0 +1,4 @@
+//! `ide_disks` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::chips::ide_disks(data));

@@ -1,0 +1,4 @@
+//! `pit` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::chips::pit(data));

@@ -1,0 +1,4 @@
+//! `port_92` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::chips::port_92(data));

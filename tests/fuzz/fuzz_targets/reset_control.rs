@@ -1,0 +1,4 @@
+//! `reset_control` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::chips::reset_control(data));

@@ -1,0 +1,4 @@
+//! `task_switch` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::task_switch(data));
