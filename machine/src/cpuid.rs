@@ -113,7 +113,7 @@ impl CpuidPolicy {
         let host_max = host(0, 0)[0];
         let extended_max = host(0x8000_0000, 0)[0];
         let intel = host(0, 0)[1] == u32::from_le_bytes(*b"Genu");
-        let max = if intel { MAX_BASIC } else { host_max.min(0xd).max(1) };
+        let max = if intel { MAX_BASIC } else { host_max.clamp(1, 0xd) };
         let basic = (0..=max)
             .map(|leaf| {
                 let from = if leaf <= host_max { host(leaf, 0) } else { [0; 4] };

@@ -158,13 +158,15 @@ impl Machine {
         let vector = cpu.lapic.pending_vector();
         let waiting = extint || vector.is_some();
         if cpu.activity == Activity::Halted {
-            if !cpu.nmi && !(waiting && enabled) {
+            let wakes = cpu.nmi || (waiting && enabled);
+            if !wakes {
                 return false;
             }
             cpu.activity = Activity::Running;
         }
         if cpu.activity == Activity::WaitForDisk {
-            if !self.disk_ready() && !cpu.nmi && !(waiting && enabled) {
+            let wakes = self.disk_ready() || cpu.nmi || (waiting && enabled);
+            if !wakes {
                 return false;
             }
             cpu.activity = Activity::Running;

@@ -75,10 +75,11 @@ struct Parts<'a> {
 pub(super) fn parse(line: u32, spec: &str, default: Option<Vdev>) -> Result<DiskConfig, Problem> {
     let parts = split(spec)?;
     let mut target = parts.target.unwrap_or("").trim();
-    // xl's deprecated prefixes.
-    for prefix in ["phy:", "file:", "raw:"] {
+    // xl's deprecated prefixes. `phy:` names a device of the host, with or without `/dev/`.
+    for prefix in ["file:", "raw:"] {
         target = target.strip_prefix(prefix).unwrap_or(target);
     }
+    let physical = target.strip_prefix("phy:");
     match parts.format.unwrap_or("") {
         "" | "raw" | "empty" => {}
         other => return Err(not_allowed(other, FORMATS, &["raw"])),
@@ -107,7 +108,11 @@ pub(super) fn parse(line: u32, spec: &str, default: Option<Vdev>) -> Result<Disk
     if cdrom && !matches!(vdev, Vdev::Ide(_)) {
         return Err(Problem::Conflict("a CD-ROM drive must be one of hda to hdd"));
     }
-    let target = if parts.format == Some("empty") { Target::Empty } else { parse_target(target)? };
+    let target = match physical {
+        _ if parts.format == Some("empty") => Target::Empty,
+        Some(name) => Target::HostDevice(name.strip_prefix("/dev/").unwrap_or(name).into()),
+        None => parse_target(target)?,
+    };
     if target == Target::Empty && !cdrom && !floppy {
         return Err(Problem::Syntax("target=; only CD-ROM and floppy drives may be empty"));
     }

@@ -26,7 +26,7 @@ fn sign_bit(width: u8) -> u64 {
 /// PF, ZF and SF of a result.
 fn result_flags(result: u64, width: u8) -> u64 {
     let mut flags = 0;
-    if (result as u8).count_ones() % 2 == 0 {
+    if (result as u8).count_ones().is_multiple_of(2) {
         flags |= PF;
     }
     if result & mask(width) == 0 {
