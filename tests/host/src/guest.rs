@@ -132,6 +132,7 @@ impl Guest {
             drives: built,
             bios: BiosConfig::default(),
             kernel: None,
+            firmware_files: Vec::new(),
         });
         let cpus: Vec<Cpu> = (0..vcpus).map(|n| Cpu::new(n, machine.physical_bits())).collect();
         let mut guest = Guest { machine, host, cpus, vcpus: vec![MockCpu::default(); vcpus] };

@@ -4,10 +4,12 @@
 use host_tests::Rng;
 use host_tests::fuzz::{TARGETS, Target, chips::CHIPS};
 
-/// Runs a target on `count` inputs. A failure names its seed.
+/// Runs a target on `count` inputs. A failure names its seed. `XENOLITH_FUZZ=50` runs 50 times as
+/// many.
 fn run(target: &Target, count: u64, longest: u64) {
     let (name, entry) = *target;
-    for seed in 0..count {
+    let times = std::env::var("XENOLITH_FUZZ").ok().and_then(|times| times.parse().ok());
+    for seed in 0..count * times.unwrap_or(1) {
         let mut rng = Rng::new(seed);
         let len = rng.below(longest) as usize;
         let mut bytes = rng.bytes(len);
