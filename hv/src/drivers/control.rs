@@ -5,6 +5,7 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::serial::COM2;
+use crate::cpu::lock::IrqLock;
 
 /// Longest line, LF included.
 pub const MAX_LINE: usize = 16_384;
@@ -22,10 +23,13 @@ pub fn is_open() -> bool {
     OPEN.load(Ordering::Acquire)
 }
 
-/// Sends `line`, which has no line end of its own; nothing where the channel is closed. Two
-/// senders may not interleave: whoever sends from several CPUs keeps them apart.
+/// Keeps the lines of several CPUs apart.
+static LINE: IrqLock<()> = IrqLock::new(());
+
+/// Sends `line`, which has no line end of its own; nothing where the channel is closed.
 pub fn send(line: fmt::Arguments<'_>) {
     if is_open() {
+        let _whole = LINE.lock();
         let mut out = Raw;
         let _ = out.write_fmt(line);
         let _ = out.write_str("\n");

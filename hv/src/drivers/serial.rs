@@ -28,6 +28,8 @@ const PATIENCE: u32 = 200_000;
 struct State {
     input: Ring<32768>,
     output: Ring<32768>,
+    /// The transmitter's interrupt is on.
+    transmitting: bool,
     dropped: u32,
 }
 
@@ -42,7 +44,8 @@ pub struct Serial {
 
 impl Serial {
     const fn new(port: u16, irq: u8) -> Serial {
-        let state = State { input: Ring::new(), output: Ring::new(), dropped: 0 };
+        let state =
+            State { input: Ring::new(), output: Ring::new(), transmitting: false, dropped: 0 };
         Serial {
             port,
             irq,
@@ -112,7 +115,24 @@ impl Serial {
                 self.send_polled(oldest);
             }
         }
-        self.write_register(1, IER_RECEIVE | IER_TRANSMIT);
+        self.transmit(&mut state);
+    }
+
+    /// Gives the chip what it takes at once, and asks for an interrupt if more waits. An emulated chip
+    /// often takes everything, and then there is none.
+    fn transmit(&self, state: &mut State) {
+        while !state.output.is_empty() && self.read_register(5) & LSR_ROOM != 0 {
+            for _ in 0..FIFO {
+                let Some(byte) = state.output.pop() else { break };
+                self.write_register(0, byte);
+            }
+        }
+        let more = !state.output.is_empty();
+        if more != state.transmitting {
+            state.transmitting = more;
+            let enable = if more { IER_RECEIVE | IER_TRANSMIT } else { IER_RECEIVE };
+            self.write_register(1, enable);
+        }
     }
 
     /// The oldest byte that came in.
@@ -165,15 +185,7 @@ impl Serial {
                     break;
                 }
             }
-            if self.read_register(5) & LSR_ROOM != 0 {
-                for _ in 0..FIFO {
-                    let Some(byte) = state.output.pop() else { break };
-                    self.write_register(0, byte);
-                }
-                if state.output.is_empty() {
-                    self.write_register(1, IER_RECEIVE);
-                }
-            }
+            self.transmit(&mut state);
         }
     }
 
