@@ -53,7 +53,7 @@ impl Machine {
             Exit::Hlt => Resume::Park,
             Exit::InterruptWindow | Exit::NmiWindow | Exit::TprBelowThreshold => look_again(cpu),
             Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer => Resume::Again,
-            Exit::StringIo(_) => self.emulate(cpu, vcpu, host),
+            Exit::StringIo(_) => self.emulate_io(cpu, vcpu, host),
             Exit::Cr(access) => self.cr_access(cpu, vcpu, host, access),
             Exit::Dr => self.dr_access(cpu, vcpu),
             Exit::Eoi(vector) => self.eoi_virtualized(cpu, host, vector),
@@ -256,13 +256,21 @@ impl Machine {
                 log::error!("vcpu {}: page tables at {}, not in RAM", cpu.id, fault.gpa);
                 Resume::Stop(Why::Unhandled(fault.gpa.0))
             }
-            _ => {
-                let resume = self.emulate(cpu, vcpu, host);
-                match (self.stop_request(), resume) {
-                    (Some(why), _) => Resume::Stop(why),
-                    (None, resume) => resume,
-                }
+            _ if vcpu.pending_event().is_some() => {
+                // A stack or table in a device: what touched it is no instruction.
+                log::error!("vcpu {}: an event's delivery touched {}", cpu.id, fault.gpa);
+                Resume::Stop(Why::Unhandled(fault.gpa.0))
             }
+            _ => self.emulate_io(cpu, vcpu, host),
+        }
+    }
+
+    /// Executes an instruction that may ask for a reset or power-off.
+    fn emulate_io<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
+        let resume = self.emulate(cpu, vcpu, host);
+        match self.stop_request() {
+            Some(why) => Resume::Stop(why),
+            None => resume,
         }
     }
 

@@ -1,10 +1,11 @@
 //! Disks by every way that guests read them: the firmware, PIO, bus-master DMA, packets; at once
 //! and later.
 
-use arch::{Exit, SegReg, Segment, Vcpu};
+use arch::exit::StringIo;
+use arch::{Exit, SegReg, Segment, SysReg, Vcpu, Why};
 use bios::Service;
 use devmodel::blk::{BlkError, BlkOp, Media};
-use host_tests::{Call, Guest, Setup};
+use host_tests::{Call, Guest, Mode, Setup};
 use machine::{Activity, Drive};
 
 /// A disk whose 32-bit words count up.
@@ -271,4 +272,77 @@ fn a_cd_is_read_by_packet() {
     assert_eq!(guest.inp(0x177, 1) & 0x89, 0x08);
     let first = guest.inp(0x170, 4);
     assert_eq!(first, 3 * 512);
+}
+
+/// REP INSW or OUTSB at ES:EDI or DS:ESI.
+fn string_io(guest: &mut Guest, code: &[u8], port: u16, write: bool, at: u64, count: u64) {
+    guest.set_mode(0, Mode::Protected);
+    guest.at(code);
+    let gprs = &mut guest.vcpus[0].gprs;
+    gprs.set_rdx(port.into());
+    gprs.set_rcx(count);
+    gprs.set_rdi(at);
+    gprs.set_rsi(at);
+    let width = if code.contains(&0x66) { 2 } else { 1 };
+    let exit = StringIo { port, width, write, rep: true, detail: None };
+    assert_eq!(guest.exit(Exit::StringIo(exit)), None);
+}
+
+#[test]
+fn rep_insw_reads_a_sector_in_one_exit_and_rep_outsw_writes_one() {
+    let mut guest = guest();
+    guest.outs(&[(0x1f2, 1), (0x1f3, 9), (0x1f4, 0), (0x1f5, 0), (0x1f6, 0xe0), (0x1f7, 0x20)]);
+    string_io(&mut guest, &[0xf3, 0x66, 0x6d], 0x1f0, false, 0x4_0001, 256);
+    let vcpu = &guest.vcpus[0];
+    assert_eq!((vcpu.rip, vcpu.gprs.rcx(), vcpu.gprs.rdi()), (0x8003, 0, 0x4_0201));
+    assert_eq!((guest.load(0x4_0001, 4), guest.load(0x4_01fd, 4)), (1152, 1152 + 127));
+    guest.outs(&[(0x1f2, 1), (0x1f3, 20), (0x1f6, 0xe0), (0x1f7, 0x30)]);
+    string_io(&mut guest, &[0xf3, 0x66, 0x6f], 0x1f0, true, 0x4_0001, 256);
+    assert_eq!(guest.inp(0x1f7, 1) & 0x09, 0);
+    assert_eq!(guest.host.disks.borrow()[0][20 * 512..][..4], 1152u32.to_le_bytes());
+}
+
+#[test]
+fn a_page_fault_of_insw_loses_no_data_of_the_drive() {
+    let mut guest = guest();
+    guest.outs(&[(0x1f2, 1), (0x1f3, 9), (0x1f4, 0), (0x1f5, 0), (0x1f6, 0xe0), (0x1f7, 0x20)]);
+    // Page 41h is not there at first.
+    guest.store(0x2_0000, 4, 0x2_1007);
+    for n in 0..0x100u64 {
+        guest.store(0x2_1000 + n * 4, 4, if n == 0x41 { 0 } else { n << 12 | 7 });
+    }
+    guest.set_mode(0, Mode::Protected);
+    guest.at(&[0xf3, 0x66, 0x6d]);
+    let vcpu = &mut guest.vcpus[0];
+    vcpu.set_reg(SysReg::Cr3, 0x2_0000);
+    vcpu.set_reg(SysReg::Cr0, vcpu.reg(SysReg::Cr0) | 1 << 31);
+    vcpu.gprs.set_rdx(0x1f0);
+    vcpu.gprs.set_rcx(256);
+    vcpu.gprs.set_rdi(0x4_0f00);
+    let exit =
+        Exit::StringIo(StringIo { port: 0x1f0, width: 2, write: false, rep: true, detail: None });
+    assert_eq!(guest.exit(exit), None);
+    let vcpu = &guest.vcpus[0];
+    assert!(vcpu.pending.is_some_and(|event| event.vector == 14));
+    assert_eq!((vcpu.reg(SysReg::Cr2), vcpu.rip), (0x4_1000, 0x8000));
+    assert_eq!((vcpu.gprs.rdi(), vcpu.gprs.rcx()), (0x4_1000, 128));
+    guest.vcpus[0].pending = None;
+    guest.store(0x2_1000 + 0x41 * 4, 4, 0x4_1007);
+    assert_eq!(guest.exit(exit), None);
+    assert_eq!(guest.vcpus[0].rip, 0x8003);
+    for n in 0..128 {
+        assert_eq!(guest.load(0x4_0f00 + 4 * n, 4), 1152 + n);
+    }
+}
+
+#[test]
+fn a_repeat_that_asks_for_a_reset_stops_the_guest() {
+    let mut guest = guest();
+    guest.set_mode(0, Mode::Protected);
+    guest.store(0x3000, 1, 0x06);
+    guest.at(&[0x6e]);
+    guest.vcpus[0].gprs.set_rdx(0xcf9);
+    guest.vcpus[0].gprs.set_rsi(0x3000);
+    let exit = StringIo { port: 0xcf9, width: 1, write: true, rep: false, detail: None };
+    assert_eq!(guest.exit(Exit::StringIo(exit)), Some(Why::Reset));
 }

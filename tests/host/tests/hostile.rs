@@ -217,3 +217,15 @@ fn two_guests_with_the_same_history_are_the_same() {
     };
     assert_eq!(run(3), run(3));
 }
+
+#[test]
+fn an_events_delivery_that_touches_a_device_is_not_taken_for_an_instruction() {
+    // The stack of an interrupt lies in the I/O APIC: there is no instruction to emulate.
+    let mut guest = guest();
+    guest.at(&[0x89, 0x03]);
+    guest.vcpus[0].gprs.set_rbx(0xfec0_0000);
+    guest.vcpus[0].pending = Some(Event::interrupt(0x20));
+    let stop = guest.touch(0xfec0_0ffc, Access::WRITE);
+    assert_eq!(stop, Some(Why::Unhandled(0xfec0_0ffc)));
+    assert_eq!(guest.vcpus[0].rip, 0x8000);
+}
