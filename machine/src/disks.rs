@@ -9,7 +9,7 @@ use crate::effects::Effects;
 use crate::host::{DiskAnswer, DiskData, Host};
 use crate::memmap::{MEGABYTE, MemMap};
 use arch::{GuestPhys, GuestRam};
-use bios::{AtaPlace, Chs, DiskInfo, DiskKind};
+use bios::{AtaPlace, BootDevice, Chs, DiskInfo, DiskKind};
 use devmodel::blk::{BlkError, DiskId, Media, Token};
 use devmodel::fdc::{self, DriveType};
 use devmodel::ide::{self, DmaStep, Unit};
@@ -137,7 +137,7 @@ impl Drives {
 }
 
 /// Writes into CMOS what firmware reads there: memory sizes, floppy types, equipment.
-pub(crate) fn fill_cmos(board: &mut Board, map: &MemMap, drives: &Drives) {
+pub(crate) fn fill_cmos(board: &mut Board, map: &MemMap, drives: &Drives, order: &[BootDevice]) {
     let mut set = |index: u8, value: u64| board.rtc.set_cmos(index, value as u8);
     let set16 = |set: &mut dyn FnMut(u8, u64), low: u8, value: u64| {
         set(low, value & 0xff);
@@ -159,9 +159,15 @@ pub(crate) fn fill_cmos(board: &mut Board, map: &MemMap, drives: &Drives) {
     let equipment = if count > 0 { 1 | (count - 1) << 6 } else { 0 };
     // FPU, PS/2 mouse; the display is VGA.
     set(0x14, equipment | 0b110);
-    // Boot order for SeaBIOS: hard disk, CD, floppy; and no signature check for floppies.
-    set(0x3d, 0x32);
-    set(0x38, 0x11);
+    // Boot order for SeaBIOS, a nibble each; bit 0 of 38h: no signature check for floppies.
+    let nibble = |n: usize| match order.get(n) {
+        Some(BootDevice::Floppy) => 1,
+        Some(BootDevice::Hard) => 2,
+        Some(BootDevice::Cd) => 3,
+        None => 0,
+    };
+    set(0x3d, nibble(0) | nibble(1) << 4);
+    set(0x38, nibble(2) << 4 | 1);
 }
 
 /// The firmware's transfer that is under way. One at a time for each guest.

@@ -26,6 +26,8 @@ pub struct Effects {
     pub ide: Option<ide::Effect>,
     /// The floppy controller wants something.
     pub fdc: Option<fdc::Effect>,
+    /// A DMA request of the firmware configuration device: where its descriptor is.
+    pub fw_cfg: Option<u64>,
     /// The memory map follows new PCI registers.
     pub remap: bool,
     /// The VGA window's direct mapping changed.

@@ -21,6 +21,7 @@ mod disks;
 pub mod effects;
 mod exit;
 mod firmware;
+mod fwcfgdma;
 mod guestmem;
 pub mod host;
 mod inbox;
@@ -76,6 +77,8 @@ pub struct MachineConfig {
     pub bios: BiosConfig,
     /// A Linux kernel to start instead of a disk.
     pub kernel: Option<Kernel>,
+    /// Files for foreign firmware to find in fw_cfg, such as `vgaroms/vgabios.bin`.
+    pub firmware_files: Vec<(&'static str, &'static [u8])>,
 }
 
 /// One guest computer. Shared by the CPUs that run its vCPUs.
@@ -119,6 +122,7 @@ impl Machine {
             drives,
             bios: mut bios_config,
             kernel,
+            firmware_files,
         } = config;
         let vcpus = vcpus.max(1);
         let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
@@ -131,11 +135,11 @@ impl Machine {
         bios_config.video_memory = vram_bytes as u32;
         bios_config.framebuffer = memmap::LOW_RAM_MAX as u32;
         bios_config.pci_hole = (memmap::LOW_RAM_MAX as u32, memmap::IOAPIC as u32);
-        let fw_cfg = fw_cfg(&memmap, vcpus);
+        let fw_cfg = fw_cfg(&memmap, vcpus, firmware_files);
         let mut board = Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg });
         let drives = Drives::new(drives);
         drives.attach(&mut board);
-        disks::fill_cmos(&mut board, &memmap, &drives);
+        disks::fill_cmos(&mut board, &memmap, &drives, &bios_config.boot_order);
         Machine {
             ram,
             vram,
@@ -247,6 +251,9 @@ impl Machine {
                 self.run_fdc(host, effect, fx);
             }
         }
+        if let Some(at) = fx.fw_cfg {
+            self.fw_cfg_dma(at);
+        }
         for message in fx.messages() {
             self.send(host, message);
         }
@@ -348,12 +355,18 @@ impl Machine {
     }
 }
 
-/// What foreign firmware is told: RAM, CPUs, the memory map.
-fn fw_cfg(map: &MemMap, vcpus: usize) -> FwCfg {
+/// What foreign firmware is told: RAM, CPUs, the memory map, and files.
+fn fw_cfg(map: &MemMap, vcpus: usize, files: Vec<(&'static str, &'static [u8])>) -> FwCfg {
     let ranges: Vec<MemoryRange> = map
         .e820()
         .into_iter()
         .map(|(start, length, _)| MemoryRange { start, length, kind: MemoryKind::Ram })
         .collect();
-    FwCfg::new(Items::pc(map.low_ram() + map.high_ram(), vcpus as u16, &ranges))
+    let mut items = Items::pc(map.low_ram() + map.high_ram(), vcpus as u16, &ranges);
+    for (name, bytes) in files {
+        if let Err(error) = items.file(name, bytes) {
+            log::warn!("{name} is kept from the firmware: {error:?}");
+        }
+    }
+    FwCfg::new(items)
 }

@@ -145,6 +145,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 ..BiosConfig::default()
             },
             kernel: self.kernel(config, ram)?,
+            firmware_files: self.firmware_files(config),
         });
         let slat = Slat::new(B::format(self.cpu), &mut Store).map_err(|_| short())?;
         let mut slots = Vec::new();
@@ -194,6 +195,16 @@ impl<'a, B: Backend> Builder<'a, B> {
             return Err(BuildError::FirmwareSize(name.into()));
         }
         Ok(Some(bytes))
+    }
+
+    /// What SeaBIOS finds in fw_cfg besides the machine's own items: its video BIOS.
+    fn firmware_files(&self, config: &GuestConfig) -> Vec<(&'static str, &'static [u8])> {
+        const VGA: &str = "vgabios-stdvga.bin";
+        if config.firmware == Firmware::Xenolith {
+            return Vec::new();
+        }
+        let found = self.files.iter().find(|file| file.name == VGA);
+        found.map(|file| ("vgaroms/vgabios-stdvga.bin", file.bytes)).into_iter().collect()
     }
 
     fn kernel(&self, config: &GuestConfig, ram: u64) -> Result<Option<Kernel>, BuildError> {

@@ -254,8 +254,8 @@ impl VirtioDisk {
         // Slices need no drop, and `pop_used` wants them borrowed for as long as they live.
         let buffers = Buffers::new(&raw mut state.slots[slot], &request);
         let mut buffers = core::mem::ManuallyDrop::new(buffers);
-        // SAFETY: the same buffers as were added with this token.
         let Buffers { inputs, outputs } = &mut *buffers;
+        // SAFETY: the same buffers as were added with this token.
         let popped = unsafe { state.queue.pop_used(token, inputs, outputs) };
         let _ = state.free.push(slot as u8);
         let done = popped.is_ok() && state.slots[slot].status == 0;

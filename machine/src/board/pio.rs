@@ -48,7 +48,7 @@ impl Board {
             0xcfc..=0xcff => return self.pci.read_data(port as u8, width),
             0x1f0 | 0x170 => return self.ide_data_in(channel(port), width, fx),
             0x1ce..=0x1d0 if width == 2 => return self.vga.vbe_read(port).into(),
-            0x510 | 0x511 if width == 2 => {}
+            0x514 | 0x518 if width == 4 => return self.fw_cfg.read_dma(port as u8 - 0x14),
             _ => {
                 if let Some(value) = self.in_pci_ports(port, width, now, fx) {
                     return value;
@@ -88,6 +88,10 @@ impl Board {
                 return self.vga_moved(fx);
             }
             0x510 if width == 2 => return self.fw_cfg.select(value as u16),
+            0x514 | 0x518 if width == 4 => {
+                fx.fw_cfg = self.fw_cfg.write_dma(port as u8 - 0x14, value);
+                return fx.touch();
+            }
             _ => {
                 if self.out_pci_ports(port, width, value, now, fx) {
                     return;

@@ -1,3 +1,6 @@
+//! The vCPU on tables that no CPU looks at.
+// UNSAFETY: `Tables::new` vouches for memory that only a CPU would read.
+
 use super::*;
 use crate::caps::tests::{sandy_bridge, skylake_x};
 use crate::controls::{EntryControls, Primary};
