@@ -170,47 +170,86 @@ pub(crate) fn fill_cmos(board: &mut Board, map: &MemMap, drives: &Drives, order:
     set(0x38, nibble(2) << 4 | 1);
 }
 
-/// The firmware's transfer that is under way. One at a time for each guest.
+/// What names a transfer of the firmware when its call is made again: drive, direction, first block, first
+/// address, blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BiosKey {
+    pub disk: u8,
+    pub write: bool,
+    pub block: u64,
+    pub first: u64,
+    pub bytes: u64,
+}
+
+/// One transfer of the firmware.
+#[derive(Clone, Copy, Debug)]
+struct BiosTransfer {
+    key: BiosKey,
+    seq: u32,
+    result: Option<Result<(), BlkError>>,
+}
+
+/// The firmware's transfers that are under way or whose answer waits. A call that was parked is made again and finds
+/// its own; an interrupt handler or another vCPU may call the firmware meanwhile.
 #[derive(Debug, Default)]
 pub(crate) struct BiosIo {
     seq: u32,
-    pending: bool,
-    result: Option<Result<(), BlkError>>,
+    transfers: heapless::Vec<BiosTransfer, 8>,
+}
+
+/// What [`BiosIo::find`] knows of a transfer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BiosAnswer {
+    /// It was not started.
+    New,
+    /// The host still works on it.
+    Pending,
+    /// It has ended; this is told once.
+    Ended(Result<(), BlkError>),
 }
 
 impl BiosIo {
     /// After a reset nothing is waited for.
     pub fn forget(&mut self) {
         self.seq = self.seq.wrapping_add(1);
-        self.pending = false;
-        self.result = None;
+        self.transfers.clear();
     }
 
-    /// Takes the answer of the transfer that was started.
-    pub fn take(&mut self) -> Option<Result<(), BlkError>> {
-        self.result.take()
+    /// Looks for a transfer and takes its answer.
+    pub fn find(&mut self, key: &BiosKey) -> BiosAnswer {
+        let Some(n) = self.transfers.iter().position(|t| t.key == *key) else {
+            // With all places taken the caller waits for one of the others.
+            return if self.transfers.is_full() { BiosAnswer::Pending } else { BiosAnswer::New };
+        };
+        match self.transfers.get(n).and_then(|t| t.result) {
+            None => BiosAnswer::Pending,
+            Some(result) => {
+                self.transfers.swap_remove(n);
+                BiosAnswer::Ended(result)
+            }
+        }
     }
 
-    /// Whether the host still works.
+    /// Whether the host still works on any.
     pub fn is_pending(&self) -> bool {
-        self.pending
+        self.transfers.iter().any(|t| t.result.is_none())
     }
 
     /// A new transfer's token.
-    pub fn start(&mut self) -> Token {
+    pub fn token(&mut self) -> Token {
         self.seq = self.seq.wrapping_add(1);
         Token { part: BIOS_PART, seq: self.seq }
     }
 
-    /// The host will answer later.
-    pub fn wait(&mut self) {
-        self.pending = true;
+    /// The host will answer for `token` later.
+    pub fn wait(&mut self, key: BiosKey, token: Token) {
+        // `find` saw that there is room.
+        let _ = self.transfers.push(BiosTransfer { key, seq: token.seq, result: None });
     }
 
     fn finish(&mut self, token: Token, result: Result<(), BlkError>) {
-        if self.pending && token.seq == self.seq {
-            self.pending = false;
-            self.result = Some(result);
+        if let Some(transfer) = self.transfers.iter_mut().find(|t| t.seq == token.seq) {
+            transfer.result = Some(result);
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::Machine;
 use crate::cpu::Cpu;
-use crate::disks::BiosIo;
+use crate::disks::{BiosAnswer, BiosIo, BiosKey};
 use crate::host::{DiskAnswer, DiskData, Host};
+use arch::control::rflags::VM;
 use arch::paging::Paging;
 use arch::{Access, Fault, GuestPhys, GuestRam, GuestVirt, Nanos, Resume, SegReg, Vcpu, Why};
 use bios::{
@@ -67,13 +68,18 @@ impl<H: Host> Platform for Bus<'_, H> {
         let Some(slot) = self.machine.drives.slot(request.disk) else {
             return DiskStatus::Error(DiskError::NoMedia);
         };
+        let key = BiosKey {
+            disk: slot,
+            write: request.write,
+            block: request.block,
+            first: request.memory.first().map_or(0, |run| run.at.0),
+            bytes: request.memory.iter().map(|run| u64::from(run.bytes)).sum(),
+        };
         let mut io = self.machine.bios_io.lock();
-        if io.is_pending() {
-            return DiskStatus::Pending;
-        }
-        match io.take() {
-            Some(result) => status(result),
-            None => start(&mut io, self.host, slot, request),
+        match io.find(&key) {
+            BiosAnswer::Pending => DiskStatus::Pending,
+            BiosAnswer::Ended(result) => status(result),
+            BiosAnswer::New => start(&mut io, self.host, key, request),
         }
     }
 
@@ -88,9 +94,13 @@ impl<H: Host> Platform for Bus<'_, H> {
     }
 }
 
-fn start<H: Host>(io: &mut BiosIo, host: &H, slot: u8, request: &DiskRequest<'_>) -> DiskStatus {
+fn start<H: Host>(
+    io: &mut BiosIo,
+    host: &H,
+    key: BiosKey,
+    request: &DiskRequest<'_>,
+) -> DiskStatus {
     let mut segments = [Segment::default(); SEGMENTS];
-    let mut bytes = 0u64;
     let Some(used) = segments.get_mut(..request.memory.len()) else {
         return DiskStatus::Error(DiskError::Medium);
     };
@@ -99,20 +109,20 @@ fn start<H: Host>(io: &mut BiosIo, host: &H, slot: u8, request: &DiskRequest<'_>
             return DiskStatus::Error(DiskError::Medium);
         };
         *segment = Segment { address, len: run.bytes };
-        bytes += u64::from(run.bytes);
     }
+    let token = io.token();
     let blk = BlkRequest {
-        token: io.start(),
-        disk: DiskId(slot),
+        token,
+        disk: DiskId(key.disk),
         op: if request.write { BlkOp::Write } else { BlkOp::Read },
         lba: request.block,
-        sectors: (bytes / bios::BLOCK) as u32,
+        sectors: (key.bytes / bios::BLOCK) as u32,
         place: Place::Guest,
     };
     match host.disk(&blk, DiskData::Guest(used)) {
         DiskAnswer::Done(result) => status(result),
         DiskAnswer::Pending => {
-            io.wait();
+            io.wait(key, token);
             DiskStatus::Pending
         }
     }
@@ -169,7 +179,9 @@ impl Machine {
                 Resume::Wait
             }
             Outcome::PageFault { linear, write } => {
-                let code = if write { 2 } else { 0 };
+                // SDM 3A "Page-Fault Exceptions": W/R, and U/S for a program in V86 mode.
+                let user = if caller.rflags & VM != 0 { 4 } else { 0 };
+                let code = if write { 2 } else { 0 } | user;
                 Resume::Raise(Fault::page(linear.into(), code))
             }
             Outcome::PowerOff => Resume::Stop(Why::PowerOff),

@@ -219,8 +219,13 @@ impl Machine {
         }
     }
 
-    /// Fast reset: INIT for the bootstrap processor.
-    pub(crate) fn init_bsp<H: Host>(&self, host: &H) {
+    /// The 8042's or port 92h's reset line. A program that wants to come back from protected mode has left a
+    /// shutdown code in CMOS 0Fh and gets INIT; without one the whole computer restarts, as on today's chipsets.
+    pub(crate) fn reset_line<H: Host>(&self, host: &H) {
+        if self.board.lock().rtc.cmos(0xf) == 0 {
+            self.request_stop(arch::Why::Reset);
+            return;
+        }
         if let Some(inbox) = self.inboxes.first() {
             inbox.raise(inbox::INIT);
             host.kick(0);

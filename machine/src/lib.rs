@@ -264,7 +264,7 @@ impl Machine {
             self.remap(host, fx);
         }
         if fx.init {
-            self.init_bsp(host);
+            self.reset_line(host);
         }
         if let Some(why) = fx.stop {
             self.request_stop(why);
