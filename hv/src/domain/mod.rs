@@ -116,6 +116,8 @@ pub struct Domain<B: Backend> {
     pub console: console::Console,
     /// The hypervisor panicked while serving it: its machine's locks may be held for ever.
     pub broken: AtomicBool,
+    /// The next turn of one of its vCPUs panics, as a test.
+    pub doomed: AtomicBool,
     /// Its debug-console line so far.
     debug_line: IrqLock<Vec<u8>>,
     slat: IrqLock<Slat<B::Format>>,
@@ -161,6 +163,7 @@ impl<B: Backend> Domain<B> {
             slots: slots.into_boxed_slice(),
             console: console::Console::new(),
             broken: AtomicBool::new(false),
+            doomed: AtomicBool::new(false),
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
             slat: IrqLock::new(slat),
             disks,
@@ -288,9 +291,12 @@ impl<B: Backend> Host for Domain<B> {
     fn kick(&self, vcpu: usize) {
         let Some(slot) = self.slots.get(vcpu) else { return };
         slot.woken.store(true, Ordering::Release);
-        // The CPU that runs this looks before it enters a guest or halts.
-        if slot.home != cpu::this().id {
+        let this = cpu::this();
+        if slot.home != this.id {
             cpu::smp::kick(slot.home);
+        } else if !slot.running.load(Ordering::Relaxed) {
+            // The turn that goes on here ends soon (`sched::enter_and_leave`).
+            this.user.store(1, Ordering::Relaxed);
         }
     }
 

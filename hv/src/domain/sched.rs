@@ -92,7 +92,7 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
         for n in 0..locals.len() {
             let local = &locals[(turn + n) % locals.len()];
             service(local);
-            if may_run(local) && run_turn(local, &mut backend, locals.len() > 1) {
+            if may_run(local) && run_turn(local, &mut backend, turn_end(&locals, local)) {
                 turn = (turn + n + 1) % locals.len();
                 ran = true;
                 break;
@@ -108,6 +108,29 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
 
 fn may_run<B: Backend>(local: &Local<B>) -> bool {
     local.domain.state() == State::Running && local.slot.woken.load(Ordering::Acquire)
+}
+
+/// When a vCPU's turn ends at the latest, as a TSC value: after [`TURN_NS`], or when another vCPU of this CPU has something
+/// due. `u64::MAX` where it has the CPU for itself.
+fn turn_end<B: Backend>(locals: &[Local<B>], running: &Local<B>) -> u64 {
+    let others = locals.iter().filter(|local| !core::ptr::eq(local.slot, running.slot));
+    let mut end = u64::MAX;
+    for local in others {
+        end = end.min(tsc::now() + tsc::from_ns(TURN_NS)).min(due(local));
+    }
+    end
+}
+
+/// When a vCPU that does not run wants to, as a TSC value.
+fn due<B: Backend>(local: &Local<B>) -> u64 {
+    let machine = &local.domain.machine;
+    if local.domain.state() != State::Running {
+        return u64::MAX;
+    }
+    let own = local.slot.task.try_lock().and_then(|task| task.cpu.due());
+    let board = if local.first { machine.board_due() } else { Nanos::NEVER };
+    let due = own.unwrap_or(Nanos::NEVER).min(board);
+    if due == Nanos::NEVER { u64::MAX } else { machine.clock().tsc(due) }
 }
 
 /// What the board of a domain needs from time to time, on its first vCPU's CPU.
@@ -131,19 +154,7 @@ fn service<B: Backend>(local: &Local<B>) {
 
 /// Halts until something is due.
 fn wait<B: Backend>(locals: &[Local<B>]) {
-    let mut soonest = u64::MAX;
-    for local in locals {
-        if local.domain.state() != State::Running {
-            continue;
-        }
-        let clock = local.domain.machine.clock();
-        let own = local.slot.task.try_lock().and_then(|task| task.cpu.due());
-        let board = if local.first { local.domain.machine.board_due() } else { Nanos::NEVER };
-        let due = own.unwrap_or(Nanos::NEVER).min(board);
-        if due != Nanos::NEVER {
-            soonest = soonest.min(clock.tsc(due));
-        }
-    }
+    let mut soonest = locals.iter().map(due).min().unwrap_or(u64::MAX);
     if cpu::this().id == 0 {
         if console::wanted() {
             return;
@@ -176,7 +187,7 @@ fn wait<B: Backend>(locals: &[Local<B>]) {
 }
 
 /// Runs one vCPU until its turn ends. False: it had nothing to run.
-fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, shared: bool) -> bool {
+fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -> bool {
     let Local { domain, slot, first } = *local;
     let Some(mut guard) = slot.task.try_lock() else { return false };
     let task = &mut *guard;
@@ -190,7 +201,8 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, shared: bool) ->
         }
         B::attach(&mut task.vcpu, backend);
         task.fpu.load();
-        let stop = enter_and_leave(domain, slot, task, first, shared);
+        assert!(!domain.doomed.load(Ordering::Relaxed), "asked for in the monitor");
+        let stop = enter_and_leave(domain, slot, task, first, turn_end);
         task.fpu.save();
         B::detach(&mut task.vcpu);
         Some(stop)
@@ -214,12 +226,12 @@ fn enter_and_leave<B: Backend>(
     slot: &'static Slot<B>,
     task: &mut Task<B>,
     first: bool,
-    shared: bool,
+    turn_end: u64,
 ) -> Option<Why> {
     let machine = &domain.machine;
     let Task { vcpu, cpu, .. } = task;
     let this = cpu::this();
-    let turn_end = if shared { tsc::now() + tsc::from_ns(TURN_NS) } else { u64::MAX };
+    this.user.store(0, Ordering::Relaxed);
     let mut armed = None;
     loop {
         if first && domain.retime.load(Ordering::Relaxed) {
@@ -258,6 +270,11 @@ fn enter_and_leave<B: Backend>(
                 slot.woken.store(true, Ordering::Release);
                 return None;
             }
+        }
+        if this.user.load(Ordering::Relaxed) != 0 {
+            // It woke another vCPU of this CPU, and perhaps spins until that has answered.
+            slot.woken.store(true, Ordering::Release);
+            return None;
         }
         if !machine.before_entry(cpu, vcpu, domain) {
             return machine.stop_request();

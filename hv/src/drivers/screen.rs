@@ -163,6 +163,8 @@ impl Screen {
         for c in text.chars() {
             if c == '\n' {
                 self.cursor += self.columns - self.cursor % self.columns;
+            } else if c == '\u{8}' {
+                self.cursor = self.cursor.saturating_sub(1);
             } else {
                 let byte = u8::try_from(c).ok().filter(u8::is_ascii).unwrap_or(b'?');
                 if self.cursor >= self.cells.len() {

@@ -59,6 +59,9 @@ static BEFORE: AtomicU8 = AtomicU8::new(Show::Serial as u8);
 /// The last byte on COM1 ended a line.
 static AT_START: AtomicBool = AtomicBool::new(true);
 
+/// A command is being carried out: its answer is on COM1.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
 struct Input {
     line: Line<256>,
     last: Line<256>,
@@ -139,14 +142,18 @@ pub fn log_line(line: &str) {
     if shown() == Show::Screen || (guest && control::is_open() && !bad) {
         return;
     }
+    let typing = !guest && !BUSY.load(Ordering::Relaxed);
     if !AT_START.swap(true, Ordering::Relaxed) {
-        COM1.write_raw(b"\r\n");
+        // Over a line that is being typed, but below anything else.
+        COM1.write_raw(if typing { b"\r\x1b[K" } else { b"\r\n" });
     }
     COM1.write(line.as_bytes());
-    if !guest {
-        // A line being typed is shown again.
+    if typing {
+        // The line being typed is shown again.
         if let Some(input) = INPUT.try_lock() {
-            let _ = write!(Console, "{PROMPT}{}", input.line);
+            AT_START.store(false, Ordering::Relaxed);
+            COM1.write(PROMPT.as_bytes());
+            COM1.write(input.line.as_bytes());
         }
     }
 }
@@ -390,8 +397,10 @@ fn execute<B: Backend>(world: &'static World<B>, line: &str) {
     // Interrupts only move bytes and set flags: a long answer need not hold them up.
     crate::cpu::lock::restore_interrupts(true);
     let focus = focused();
+    BUSY.store(true, Ordering::Relaxed);
     let done = rescue::catch(|| command::run(world, line, focus, &mut Console));
     crate::cpu::lock::close_interrupts();
+    BUSY.store(false, Ordering::Relaxed);
     match done {
         Some(Ok(())) => {}
         Some(Err(Refusal::Because(why))) => drop(writeln!(Console, "{why}")),
