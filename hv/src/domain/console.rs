@@ -1,7 +1,8 @@
 //! What CPU 0 does for all guests between turns, and what a guest says on its first serial port.
 //!
-//! A byte of output costs a lock and a store: it waits in the guest's ring until 512 are there or a few
-//! milliseconds have passed, and goes out in one piece. Who needs CPU 0 calls [`want`] or [`want_by`].
+//! A byte of output costs a lock and a store: it waits in the guest's ring until 512 are there or a
+//! few milliseconds have passed, and goes out in one piece. Who needs CPU 0 calls [`want`] or
+//! [`want_by`].
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -205,7 +206,8 @@ pub fn housekeeping<B: Backend>(world: &'static World<B>) {
     }
 }
 
-/// Works on a guest; a panic ends that guest. `None` then, and for a guest that had ended so before.
+/// Works on a guest; a panic ends that guest. `None` then, and for a guest that had ended so
+/// before.
 pub fn guarded<B: Backend, R>(domain: &Domain<B>, work: impl FnOnce() -> R) -> Option<R> {
     if domain.broken.load(Ordering::Acquire) {
         return None;

@@ -1,6 +1,6 @@
-//! A panic while this CPU works for one guest costs that guest only: [`catch`] notes where the work began, and the
-//! panic hook goes back there. Nothing is unwound: locks that the work held stay locked, so the guest is
-//! `broken` and its machine is never touched again.
+//! A panic while this CPU works for one guest costs that guest only: [`catch`] notes where the work
+//! began, and the panic hook goes back there. Nothing is unwound: locks that the work held stay
+//! locked, so the guest is `broken` and its machine is never touched again.
 
 // UNSAFETY: leaves a call by restoring the stack pointer, as longjmp does.
 
@@ -80,8 +80,8 @@ pub fn catch<F: FnOnce() -> R, R>(work: F) -> Option<R> {
     let mut job = Job { work: Some(work), result: None };
     set_hook(Some(caught));
     let data = (&raw mut job).cast();
-    // SAFETY: `data` is the job that `perform` expects, and the place for the stack pointer is this CPU's
-    // own. What a panic leaves behind on the stack is never used again.
+    // SAFETY: `data` is the job that `perform` expects, and the place for the stack pointer is this
+    // CPU's own. What a panic leaves behind on the stack is never used again.
     let panicked = unsafe { rescue_call(perform::<F, R>, data, cpu.user.as_ptr()) };
     cpu.user.store(outer, Ordering::Relaxed);
     set_hook((outer != 0).then_some(caught as fn(&PanicInfo<'_>)));

@@ -1,4 +1,5 @@
-//! The control channel: what docs/control.md says, on COM2. `drivers::control` has the lines themselves.
+//! The control channel: what docs/control.md says, on COM2. `drivers::control` has the lines
+//! themselves.
 
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! The monitor's commands. Each writes its answer to a `fmt::Write`; one entry in `COMMANDS` and one arm
-//! in `run` make a command.
+//! The monitor's commands. Each writes its answer to a `fmt::Write`; one entry in `COMMANDS` and
+//! one arm in `run` make a command.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;

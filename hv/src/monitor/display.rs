@@ -1,8 +1,8 @@
 //! Guests' screens: on the host's own screen, as text, as pictures for the control channel.
 //!
 //! The registers are copied under the board's lock and the picture is made from the copy and the
-//! video memory, so that a guest never waits for its picture. The host's screen follows the guest in
-//! focus, some lines at a time; off with `display=none`.
+//! video memory, so that a guest never waits for its picture. The host's screen follows the guest
+//! in focus, some lines at a time; off with `display=none`.
 
 use core::fmt::Write;
 
@@ -47,7 +47,8 @@ fn copy<B: Backend>(domain: &Domain<B>) -> Option<(Box<Vga>, Memory)> {
     console::guarded(domain, || domain.machine.with_vga(|vga, vram| (Box::new(vga.clone()), vram)))
 }
 
-/// Writes the text screen; its columns and rows. `None` in graphics modes and where devices are lost.
+/// Writes the text screen; its columns and rows. `None` in graphics modes and where devices are
+/// lost.
 pub fn text_screen<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Option<(u32, u32)> {
     let (vga, vram) = copy(domain)?;
     let mut text = String::new();

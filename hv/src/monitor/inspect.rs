@@ -16,8 +16,8 @@ use crate::domain::{Domain, State, Task, backend::Backend};
 /// How long a vCPU may take to leave its guest.
 const PATIENCE_NS: u64 = 100_000_000;
 
-/// Works on a vCPU's state. One that runs on another CPU is taken out of its guest for it. `None`: there is
-/// no such vCPU, or its CPU does not answer. Called on CPU 0 between turns.
+/// Works on a vCPU's state. One that runs on another CPU is taken out of its guest for it. `None`:
+/// there is no such vCPU, or its CPU does not answer. Called on CPU 0 between turns.
 pub fn with_task<B: Backend, R>(
     domain: &Domain<B>,
     vcpu: usize,

@@ -8,22 +8,22 @@ use devmodel::ps2kbd::{Key, us_ascii_to_keys};
 const NAMES: [(&str, Key); 66] = {
     use Key::*;
     [
-        ("ctrl", LeftCtrl), ("alt", LeftAlt), ("shift", LeftShift), ("meta", LeftWin), ("altgr", RightAlt),
-        ("enter", Enter), ("esc", Escape), ("tab", Tab), ("space", Space), ("backspace", Backspace),
-        ("del", Delete), ("ins", Insert), ("home", Home), ("end", End), ("pgup", PageUp), ("pgdn", PageDown),
-        ("up", Up), ("down", Down), ("left", Left), ("right", Right),
-        ("f1", F1), ("f2", F2), ("f3", F3), ("f4", F4), ("f5", F5), ("f6", F6), ("f7", F7), ("f8", F8),
-        ("f9", F9), ("f10", F10), ("f11", F11), ("f12", F12),
-        ("minus", Minus), ("equal", Equal), ("comma", Comma), ("dot", Period), ("slash", Slash),
-        ("semicolon", Semicolon), ("apostrophe", Apostrophe), ("backslash", Backslash), ("grave", Grave),
-        ("bracket_left", LeftBracket), ("bracket_right", RightBracket),
-        ("caps_lock", CapsLock), ("num_lock", NumLock), ("scroll_lock", ScrollLock),
-        ("print", PrintScreen), ("pause", Pause), ("menu", Menu),
-        ("kp_0", Keypad0), ("kp_1", Keypad1), ("kp_2", Keypad2), ("kp_3", Keypad3), ("kp_4", Keypad4),
-        ("kp_5", Keypad5), ("kp_6", Keypad6), ("kp_7", Keypad7), ("kp_8", Keypad8), ("kp_9", Keypad9),
-        ("kp_add", KeypadPlus), ("kp_subtract", KeypadMinus), ("kp_multiply", KeypadStar),
-        ("kp_divide", KeypadSlash), ("kp_enter", KeypadEnter), ("kp_decimal", KeypadPeriod),
-        ("sleep", Sleep),
+        ("ctrl", LeftCtrl), ("alt", LeftAlt), ("shift", LeftShift), ("meta", LeftWin),
+        ("altgr", RightAlt), ("enter", Enter), ("esc", Escape), ("tab", Tab), ("space", Space),
+        ("backspace", Backspace), ("del", Delete), ("ins", Insert), ("home", Home),
+        ("end", End), ("pgup", PageUp), ("pgdn", PageDown), ("up", Up), ("down", Down),
+        ("left", Left), ("right", Right), ("f1", F1), ("f2", F2), ("f3", F3), ("f4", F4),
+        ("f5", F5), ("f6", F6), ("f7", F7), ("f8", F8), ("f9", F9), ("f10", F10), ("f11", F11),
+        ("f12", F12), ("minus", Minus), ("equal", Equal), ("comma", Comma), ("dot", Period),
+        ("slash", Slash), ("semicolon", Semicolon), ("apostrophe", Apostrophe),
+        ("backslash", Backslash), ("grave", Grave), ("bracket_left", LeftBracket),
+        ("bracket_right", RightBracket), ("caps_lock", CapsLock), ("num_lock", NumLock),
+        ("scroll_lock", ScrollLock), ("print", PrintScreen), ("pause", Pause), ("menu", Menu),
+        ("kp_0", Keypad0), ("kp_1", Keypad1), ("kp_2", Keypad2), ("kp_3", Keypad3),
+        ("kp_4", Keypad4), ("kp_5", Keypad5), ("kp_6", Keypad6), ("kp_7", Keypad7),
+        ("kp_8", Keypad8), ("kp_9", Keypad9), ("kp_add", KeypadPlus),
+        ("kp_subtract", KeypadMinus), ("kp_multiply", KeypadStar), ("kp_divide", KeypadSlash),
+        ("kp_enter", KeypadEnter), ("kp_decimal", KeypadPeriod), ("sleep", Sleep),
     ]
 };
 

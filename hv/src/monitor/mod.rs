@@ -1,8 +1,9 @@
-//! What people and `xtask` ask for: the console with its escape, the monitor's commands, the control channel.
+//! What people and `xtask` ask for: the console with its escape, the monitor's commands, the
+//! control channel.
 //!
 //! `terminal` (COM1 and the host's keyboard), `command` (the monitor's commands), `channel` (COM2),
-//! `inspect` (a vCPU from outside), `display` (screens), `typing` (keys on their way). All of it runs on
-//! CPU 0 between turns, a bounded piece at a time.
+//! `inspect` (a vCPU from outside), `display` (screens), `typing` (keys on their way). All of it
+//! runs on CPU 0 between turns, a bounded piece at a time.
 
 pub mod keys;
 pub mod text;

@@ -1,5 +1,5 @@
-//! The console: COM1, and the host's keyboard and mouse. Shows one guest's serial port, its text screen,
-//! or the monitor; Ctrl-A and a key change that.
+//! The console: COM1, and the host's keyboard and mouse. Shows one guest's serial port, its text
+//! screen, or the monitor; Ctrl-A and a key change that.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
