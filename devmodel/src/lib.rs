@@ -14,12 +14,12 @@ pub mod atapi;
 pub mod blk;
 pub mod debugcon;
 pub mod dma;
-pub mod kbc;
 pub mod fdc;
 pub mod fwcfg;
 pub mod hpet;
 pub mod ide;
 pub mod ioapic;
+pub mod kbc;
 pub mod lapic;
 pub mod pci;
 pub mod pic;
@@ -31,10 +31,10 @@ pub mod ps2mouse;
 pub mod reset;
 pub mod rtc;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod uart;
 pub mod vga;
 pub mod xenplat;
-#[cfg(test)]
-mod testing;
 
 pub use state::LoadError;

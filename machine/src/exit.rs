@@ -62,7 +62,8 @@ impl Machine {
             Exit::Pause | Exit::Wbinvd | Exit::Invd | Exit::Mwait | Exit::Monitor => Resume::Next,
             Exit::Xsetbv => self.xsetbv(vcpu, host),
             Exit::Rdtsc => self.rdtsc(vcpu, host),
-            Exit::Rdtscp | Exit::Rdpmc | Exit::Invlpg => Resume::Raise(Fault::UD),
+            Exit::Rdpmc => Resume::Raise(Fault::GP0),
+            Exit::Rdtscp | Exit::Invlpg => Resume::Raise(Fault::UD),
             Exit::Hypercall | Exit::Undefined => Resume::Raise(Fault::UD),
             Exit::Exception { vector, error_code, qualification } => {
                 reflect(vector, error_code, qualification)

@@ -31,6 +31,8 @@ pub struct PerCpu {
     pub nmis: AtomicU64,
     /// Set by a kick, cleared by whoever looks for work.
     pub kicked: AtomicBool,
+    /// For the scheduler: the turn that goes on here is to end, as another vCPU of this CPU was woken.
+    pub yield_turn: AtomicBool,
     /// For the scheduler: whatever it wants to find per CPU.
     pub user: AtomicUsize,
     /// Where a panic on this CPU goes instead of stopping the machine; see `panic.rs`.
@@ -54,6 +56,7 @@ impl PerCpu {
             interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             kicked: AtomicBool::new(false),
+            yield_turn: AtomicBool::new(false),
             user: AtomicUsize::new(0),
             panic_hook: AtomicUsize::new(0),
         }

@@ -296,7 +296,7 @@ impl<B: Backend> Host for Domain<B> {
             cpu::smp::kick(slot.home);
         } else if !slot.running.load(Ordering::Relaxed) {
             // The turn that goes on here ends soon (`sched::enter_and_leave`).
-            this.user.store(1, Ordering::Relaxed);
+            this.yield_turn.store(true, Ordering::Relaxed);
         }
     }
 

@@ -231,7 +231,7 @@ fn enter_and_leave<B: Backend>(
     let machine = &domain.machine;
     let Task { vcpu, cpu, .. } = task;
     let this = cpu::this();
-    this.user.store(0, Ordering::Relaxed);
+    this.yield_turn.store(false, Ordering::Relaxed);
     let mut armed = None;
     loop {
         if first && domain.retime.load(Ordering::Relaxed) {
@@ -271,7 +271,7 @@ fn enter_and_leave<B: Backend>(
                 return None;
             }
         }
-        if this.user.load(Ordering::Relaxed) != 0 {
+        if this.yield_turn.load(Ordering::Relaxed) {
             // It woke another vCPU of this CPU, and perhaps spins until that has answered.
             slot.woken.store(true, Ordering::Release);
             return None;
