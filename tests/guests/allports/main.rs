@@ -9,6 +9,6 @@ guest!("allports", main);
 
 fn main() {
     cpu::cli();
-    sweep::every_port(8, false);
+    sweep::every_port(2, false);
     serial::init();
 }

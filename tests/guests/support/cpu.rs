@@ -16,6 +16,11 @@ pub fn cpuid(leaf: u32, sub: u32) -> [u32; 4] {
     [it.eax, it.ebx, it.ecx, it.edx]
 }
 
+/// Whether this is QEMU's own emulation, which differs from the manuals here and there.
+pub fn is_tcg() -> bool {
+    cpuid(1, 0)[2] & 1 << 31 != 0 && cpuid(0x4000_0000, 0)[1] == u32::from_le_bytes(*b"TCGT")
+}
+
 /// Closes interrupts.
 pub fn cli() {
     // SAFETY: only delays interrupts.
