@@ -1,5 +1,6 @@
 //! The bare-metal core: boot, memory, CPUs, timers, drivers; and what runs guests on top of it.
-//! `start.rs` shows the order of things, `launch` what comes then. What is pure is tested on the host with `cargo test -p hv`.
+//! `start.rs` shows the order of things, `launch` what comes then. What is pure is tested on the host
+//! with `cargo test -p hv`.
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     not(target_os = "none"),
