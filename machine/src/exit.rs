@@ -4,8 +4,13 @@ use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use crate::memmap::Region;
 use crate::{Machine, reset};
+use arch::control::rflags;
+use arch::event::vector;
 use arch::exit::NestedFault;
 use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SysReg, Vcpu, Why};
+
+/// DR6: single step.
+const DR6_BS: u64 = 1 << 14;
 
 /// Counters beside [`Exit::kind`] for what a second-level fault or OUT was for.
 mod kind {
@@ -106,6 +111,7 @@ impl Machine {
     fn next<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Option<Why> {
         if let Some(rip) = vcpu.next_rip() {
             vcpu.set_rip(rip);
+            trap_single_step(vcpu);
             return None;
         }
         match self.insn_len(cpu, vcpu) {
@@ -126,6 +132,7 @@ impl Machine {
             32 => rip & 0xffff_ffff,
             _ => rip & 0xffff,
         });
+        trap_single_step(vcpu);
     }
 
     #[inline]
@@ -300,6 +307,17 @@ impl Machine {
         self.publish_address(cpu);
         reset::power_on(vcpu);
         vcpu.set_reg(SysReg::TscOffset, self.clock.start_tsc().wrapping_neg());
+    }
+}
+
+/// An instruction that was done on the CPU's behalf ends in the single-step trap if RFLAGS.TF asks for it
+/// (SDM 3B "Single-Step Exception Condition").
+#[inline]
+fn trap_single_step<V: Vcpu>(vcpu: &mut V) {
+    if vcpu.rflags() & rflags::TF != 0 && vcpu.pending_event().is_none() {
+        let dr6 = vcpu.reg(SysReg::Dr6);
+        vcpu.set_reg(SysReg::Dr6, dr6 | DR6_BS);
+        vcpu.inject(Some(Event::exception(vector::DB, None)));
     }
 }
 

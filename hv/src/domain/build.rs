@@ -74,7 +74,7 @@ impl fmt::Display for BuildError {
             }
             BuildError::Memory(wanted, free) => write!(
                 f,
-                "it wants {wanted} MiB, and the machine has {free} MiB free; lower `memory` or give the machine more"
+                "it wants {wanted} MiB in two pieces (below and above 4 GiB), and the machine has {free} MiB free in all; lower `memory` or give the machine more"
             ),
             BuildError::Kernel(error) => write!(f, "{error}"),
             BuildError::NotYet(what) => write!(f, "{what} is not supported by this version"),

@@ -242,3 +242,13 @@ fn instructions_that_a_guest_must_not_have_are_undefined() {
         assert_eq!(fault(&mut guest), Err(Event::exception(vector::UD, None)), "{exit:?}");
     }
 }
+
+#[test]
+fn an_intercepted_instruction_under_the_trap_flag_ends_in_a_single_step() {
+    let mut guest = Guest::new();
+    let flags = guest.vcpus[0].rflags();
+    guest.vcpus[0].set_rflags(flags | arch::control::rflags::TF);
+    cpuid(&mut guest, 0, 0, 0);
+    assert_eq!(guest.vcpus[0].pending_event(), Some(Event::exception(vector::DB, None)));
+    assert_eq!(guest.vcpus[0].reg(SysReg::Dr6) >> 14 & 1, 1, "DR6.BS");
+}
