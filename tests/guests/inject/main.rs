@@ -31,11 +31,11 @@ fn main() {
         apic::eoi();
     });
     shadow();
-    steps();
     nmi();
     exceptions();
     double_fault();
     stacks();
+    steps();
 }
 
 fn shadow() {

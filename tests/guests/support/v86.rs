@@ -65,6 +65,7 @@ global_asm!(
     "push eax",
     "push dword ptr [v86_routine]",
     "iretd",
+    ".balign 8",
     "v86_stubs:",
     ".rept 256",
     "call v86_entry",
