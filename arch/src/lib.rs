@@ -1,7 +1,7 @@
 //! x86 facts that both vendors share, and the contract with a CPU.
 //!
-//! Start at `vcpu` (the contract) and `exit` (why a guest stopped); then `ram`, `paging` (the guest's own
-//! walk), `slat` (the second-level table).
+//! Start at `vcpu` (the contract) and `exit` (why a guest stopped); then `ram`, `paging` (the
+//! guest's own walk), `slat` (the second-level table).
 #![no_std]
 #![forbid(unsafe_code)]
 
