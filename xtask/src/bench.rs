@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Carries out the command; gives the exit status.
 pub fn command(args: &BenchArgs) -> Result<u8> {
-    let image = build::hypervisor(args.offline)?;
+    let image = build::hypervisor(args.hypervisor.as_deref(), args.offline)?;
     let vendors = match args.vendor {
         Vendor::Auto => vec![Vendor::Svm, Vendor::Vmx],
         vendor => vec![vendor],

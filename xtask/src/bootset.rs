@@ -1,8 +1,9 @@
 //! What the hypervisor gets at boot: one archive with the guests' configurations and their media,
 //! and the disks of the machine that guests write to. docs/guests.md describes the archive.
 
-use crate::config::{self, Value};
+use crate::config::{self, Source, Value};
 use crate::cpio::Archive;
+use crate::media;
 use crate::plan::{Guest, Plan};
 use anyhow::{Context, Result};
 use std::fs;
@@ -28,8 +29,14 @@ pub struct BootSet {
     pub disks: Vec<HostDisk>,
 }
 
+struct Module {
+    name: String,
+    path: PathBuf,
+    floppy: bool,
+}
+
 struct Maker {
-    modules: Vec<(String, PathBuf)>,
+    modules: Vec<Module>,
     disks: Vec<HostDisk>,
     snapshot: bool,
 }
@@ -45,11 +52,26 @@ pub fn make(plan: &Plan) -> Result<BootSet> {
     for (name, text) in &configs {
         archive.aligned_file(name, text.as_bytes());
     }
-    for (name, path) in &maker.modules {
-        let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        archive.aligned_file(name, &data);
+    for module in &maker.modules {
+        let path = &module.path;
+        let mut data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if module.floppy {
+            whole_floppy(&mut data);
+        }
+        archive.aligned_file(&module.name, &data);
     }
     Ok(BootSet { archive: archive.finish(), disks: maker.disks })
+}
+
+/// An image may end before its floppy does, as grub-rescue's does: what is not there is empty.
+fn whole_floppy(image: &mut Vec<u8>) {
+    let wanted = [368_640, 737_280, 1_228_800, 1_474_560, 2_949_120];
+    let known = |size: usize| media::FLOPPY_SIZES.contains(&(size as u64));
+    if !known(image.len())
+        && let Some(size) = wanted.into_iter().find(|size| *size > image.len())
+    {
+        image.resize(size.max(1_474_560), 0);
+    }
 }
 
 impl Maker {
@@ -61,21 +83,25 @@ impl Maker {
             ("vcpus", Value::Number(guest.vcpus.into())),
         ];
         let mut disks = Vec::new();
-        for (path, device) in media.disks.iter().zip(["hda", "hdb", "hdd"]) {
-            disks.push(format!("{},{device},w", self.disk(path)?));
-        }
-        if let Some(path) = &media.iso {
-            disks.push(format!("module:{},hdc:cdrom,r", self.module(path)));
-        }
-        if let Some(path) = &media.floppy {
-            disks.push(format!("module:{},fda,w", self.module(path)));
+        for drive in &guest.drives {
+            let kind = if drive.cdrom { ":cdrom" } else { "" };
+            let access = if drive.writable { "w" } else { "r" };
+            let target = match &drive.source {
+                Source::File(path) if drive.cdrom || drive.is_floppy() => {
+                    format!("module:{}", self.module(path, drive.is_floppy()))
+                }
+                Source::File(path) => self.disk(path)?,
+                Source::Physical(words) => words.clone(),
+                Source::Empty => String::new(),
+            };
+            disks.push(format!("{target},{}{kind},{access}", drive.place));
         }
         settings.push(("disk", Value::List(disks)));
         for (key, path) in
             [("kernel", &media.kernel), ("ramdisk", &media.initrd), ("firmware", &media.firmware)]
         {
             if let Some(path) = path {
-                settings.push((key, Value::Text(format!("module:{}", self.module(path)))));
+                settings.push((key, Value::Text(format!("module:{}", self.module(path, false)))));
             }
         }
         if !media.append.is_empty() {
@@ -85,7 +111,7 @@ impl Maker {
         if let Some(path) = &media.firmware {
             let rom = path.with_file_name("vgabios-stdvga.bin");
             if rom.exists() {
-                self.module(&rom);
+                self.module(&rom, false);
             }
         }
         let others = guest.settings.iter().map(|(key, value)| (key.as_str(), value.clone()));
@@ -94,19 +120,20 @@ impl Maker {
     }
 
     /// The name of a file in the archive: two guests may share one, as each writes to its own copy.
-    fn module(&mut self, path: &Path) -> String {
-        if let Some((name, _)) = self.modules.iter().find(|(_, known)| known == path) {
-            return name.clone();
+    fn module(&mut self, path: &Path, floppy: bool) -> String {
+        let same = |known: &&Module| known.path == path && known.floppy == floppy;
+        if let Some(module) = self.modules.iter().find(same) {
+            return module.name.clone();
         }
         let base = path.file_name().unwrap_or_default().to_string_lossy().replace([',', ' '], "_");
-        let taken = |name: &str| self.modules.iter().any(|(known, _)| known == name);
+        let taken = |name: &str| self.modules.iter().any(|known| known.name == name);
         let mut name = base.clone();
         let mut count = 1;
         while taken(&name) {
             count += 1;
             name = format!("{count}-{base}");
         }
-        self.modules.push((name.clone(), path.to_owned()));
+        self.modules.push(Module { name: name.clone(), path: path.to_owned(), floppy });
         name
     }
 
@@ -114,7 +141,7 @@ impl Maker {
     fn disk(&mut self, path: &Path) -> Result<String> {
         let size = fs::metadata(path)?.len();
         if self.snapshot && size <= LARGEST_MODULE {
-            return Ok(format!("module:{}", self.module(path)));
+            return Ok(format!("module:{}", self.module(path, false)));
         }
         if let Some(known) = self.disks.iter().find(|disk| disk.path == path) {
             return Ok(format!("phy:{}", known.name));
@@ -176,6 +203,10 @@ mod tests {
         let first = files.iter().find(|(name, _, _)| name == "guests/a.cfg").unwrap();
         let text = std::str::from_utf8(&set.archive[first.2.clone()]).unwrap();
         assert!(text.contains("\"module:d.img,hda,w\", \"module:a__b.iso,hdc:cdrom,r\""), "{text}");
+
+        let mut short = vec![1; 1_296_384];
+        whole_floppy(&mut short);
+        assert_eq!(short.len(), 1_474_560);
 
         let set = make(&plan(guests, false)).unwrap();
         assert_eq!(set.disks.len(), 1);

@@ -131,8 +131,16 @@ pub fn cargo_bare(dir: &Path, script: &Path, name: &str, offline: bool) -> Resul
     Ok(Bare { cargo, out: target.join(TARGET).join("release") })
 }
 
-/// Builds the hypervisor and gives the path of its ELF image.
-pub fn hypervisor(offline: bool) -> Result<PathBuf> {
+/// The hypervisor's ELF image: the one that is given, or what the sources build.
+pub fn hypervisor(given: Option<&Path>, offline: bool) -> Result<PathBuf> {
+    if let Some(given) = given {
+        let start = std::fs::read(given)
+            .with_context(|| format!("the hypervisor {} cannot be read", given.display()))?;
+        if !start.starts_with(b"\x7fELF") {
+            bail!("{} is no image of the hypervisor (not an ELF file)", given.display());
+        }
+        return Ok(std::path::absolute(given)?);
+    }
     let script = paths::root().join("hv/link.ld");
     if !script.exists() {
         bail!("there is no hypervisor to build yet: {} is missing", paths::show(&script));

@@ -61,6 +61,9 @@ pub struct TestArgs {
     /// List the boot suite.
     #[arg(long)]
     pub list: bool,
+    /// Boot this image of the hypervisor instead of building one.
+    #[arg(long, value_name = "FILE")]
+    pub hypervisor: Option<PathBuf>,
     /// Download and install nothing.
     #[arg(long)]
     pub offline: bool,
@@ -101,6 +104,9 @@ pub struct BenchArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Boot this image of the hypervisor instead of building one.
+    #[arg(long, value_name = "FILE")]
+    pub hypervisor: Option<PathBuf>,
     /// Download and install nothing.
     #[arg(long)]
     pub offline: bool,
@@ -148,6 +154,9 @@ pub struct GuestArgs {
     /// Words for the hypervisor's own command line (log=debug …).
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
     pub hv_append: String,
+    /// Boot this image of the hypervisor instead of building one.
+    #[arg(long, value_name = "FILE")]
+    pub hypervisor: Option<PathBuf>,
     /// Download and install nothing.
     #[arg(long)]
     pub offline: bool,

@@ -16,7 +16,7 @@ pub fn command(args: &ImageArgs) -> Result<()> {
     // A stick or a CD is not written to: guests' disks travel in the archive.
     plan.snapshot = true;
     setup::ensure(&[Need::Images, Need::Uefi], args.guest.offline)?;
-    let image = build::hypervisor(args.guest.offline)?;
+    let image = build::hypervisor(args.guest.hypervisor.as_deref(), args.guest.offline)?;
     let set = bootset::make(&plan)?;
     ensure!(
         set.disks.is_empty(),
@@ -34,14 +34,32 @@ pub fn command(args: &ImageArgs) -> Result<()> {
     Ok(())
 }
 
+/// GRUB's menu. GRUB itself says what is missing where the hypervisor could not: a processor without
+/// long mode runs its first instructions only, with the screen in a graphics mode.
 fn config(append: &str) -> String {
     format!(
-        "insmod all_video\nset timeout=3\n\
+        "insmod all_video\ninsmod cpuid\nset timeout=3\n\
+         if cpuid -l; then true; else\n\
+         \techo \"Xenolith needs a 64-bit processor; this one has no long mode.\"\n\
+         \tset timeout=-1\n\tsleep --interruptible 60\nfi\n\
          menuentry \"Xenolith\" {{\n\
-         \tmultiboot2 /boot/xenolith console=com1,vga {append}\n\
+         \tmultiboot2 /boot/xenolith {append}\n\
          \tmodule2 /boot/guests.cpio guests\n}}\n\
          menuentry \"Xenolith, more messages\" {{\n\
-         \tmultiboot2 /boot/xenolith console=com1,vga loglevel=debug {append}\n\
+         \tmultiboot2 /boot/xenolith loglevel=debug {append}\n\
          \tmodule2 /boot/guests.cpio guests\n}}\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_menu_hands_the_persons_words_to_the_hypervisor() {
+        let text = config("cpus=2");
+        assert!(text.contains("multiboot2 /boot/xenolith cpus=2\n"));
+        assert_eq!(text.matches("module2 /boot/guests.cpio guests\n").count(), 2);
+        assert_eq!(text.matches('{').count(), text.matches('}').count());
+    }
 }

@@ -54,7 +54,7 @@ fn dispatch(command: &Command, matches: &clap::ArgMatches) -> anyhow::Result<u8>
             Ok(0)
         }
         Command::Build { offline } => {
-            let image = build::hypervisor(*offline)?;
+            let image = build::hypervisor(None, *offline)?;
             println!("{}", image.display());
             Ok(0)
         }

@@ -37,6 +37,12 @@ impl Role {
     }
 }
 
+/// Sizes of whole floppies in bytes, as the board's drive knows them.
+pub const FLOPPY_SIZES: &[u64] = &[
+    163_840, 184_320, 327_680, 368_640, 737_280, 819_200, 1_228_800, 1_474_560, 1_720_320,
+    1_763_328, 1_966_080, 2_949_120,
+];
+
 /// Checks one file. `boots`: the guest has nothing else to boot from.
 pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
     let what = format!("the {} {}", role.name(), path.display());
@@ -66,12 +72,10 @@ pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
             Ok(())
         }
         Role::Floppy => {
-            const SIZES: &[u64] =
-                &[163_840, 184_320, 327_680, 368_640, 737_280, 1_228_800, 1_474_560];
             if size > 2_949_120 {
                 bail!("{what} is too large for a floppy ({size} bytes; 1.44 MB are 1474560)");
             }
-            if size < 512 || (!SIZES.contains(&size) && size < 163_840) {
+            if size < 512 || (!FLOPPY_SIZES.contains(&size) && size < 163_840) {
                 bail!("{what} is truncated: {size} bytes; 1.44 MB are 1474560");
             }
             Ok(())

@@ -1,10 +1,10 @@
 //! What a run is to do, after command line, configurations and recipes were understood.
 
-use crate::config::{self, Value};
+use crate::config::{self, Drive, Source, Value};
 use crate::guests::Media;
 use crate::media::{self, Role};
-use anyhow::{Context, Result, anyhow, bail};
-use std::path::{Path, PathBuf};
+use anyhow::{Result, bail};
+use std::path::Path;
 use std::time::Duration;
 
 /// Which CPU vendor's virtualization the hypervisor is to use.
@@ -91,7 +91,9 @@ pub struct Guest {
     pub memory_mib: u64,
     /// vCPUs.
     pub vcpus: u32,
-    /// Its media.
+    /// Its drives.
+    pub drives: Vec<Drive>,
+    /// Kernel and firmware; the drives among it are in `drives` already.
     pub media: Media,
     /// Settings that are passed on as they are.
     pub settings: Vec<(String, Value)>,
@@ -100,79 +102,81 @@ pub struct Guest {
 impl Guest {
     /// A guest with media from a recipe or from the command line.
     pub fn new(name: &str, memory_mib: u64, vcpus: u32, media: Media) -> Self {
-        Self { name: name.to_owned(), memory_mib, vcpus, media, settings: Vec::new() }
+        let mut drives: Vec<Drive> = media
+            .disks
+            .iter()
+            .zip(["hda", "hdb", "hdd"])
+            .map(|(path, place)| Drive::file(path, place, false))
+            .collect();
+        drives.extend(media.iso.iter().map(|path| Drive::file(path, "hdc", true)));
+        drives.extend(media.floppy.iter().map(|path| Drive::file(path, "fda", false)));
+        let name = name.to_owned();
+        Self { name, memory_mib, vcpus, drives, media, settings: Vec::new() }
     }
 
     /// Reads a `--guest` file.
     pub fn from_file(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+        let read = config::read(file)?;
         let base = file.parent().unwrap_or(Path::new("."));
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
-        let mut guest = Guest::new(&clean_name(&stem), 256, 1, Media::default());
-        for setting in config::parse(file, &text)? {
-            let place = format!("{}:{}", file.display(), setting.line);
-            guest
-                .take(&setting.key, setting.value, base)
-                .map_err(|why| anyhow!("{place}: {why}"))?;
-        }
-        Ok(guest)
+        let config = read.config;
+        let media = Media {
+            kernel: config.kernel.map(|path| base.join(path)),
+            initrd: config.ramdisk.map(|path| base.join(path)),
+            append: config.cmdline,
+            firmware: read.firmware,
+            ..Media::default()
+        };
+        Ok(Self {
+            name: config.name,
+            memory_mib: config.memory_mib.into(),
+            vcpus: config.vcpus.into(),
+            drives: read.drives,
+            media,
+            settings: read.rest,
+        })
     }
 
-    fn take(&mut self, key: &str, value: Value, base: &Path) -> Result<(), String> {
-        match (key, value) {
-            ("name", Value::Text(name)) => {
-                if name.is_empty() || name.len() > 32 || clean_name(&name) != name {
-                    return Err("name: up to 32 of A-Z a-z 0-9 _ . - are allowed".into());
-                }
-                self.name = name;
-            }
-            ("memory", Value::Number(n)) => self.memory_mib = n,
-            ("vcpus", Value::Number(n)) => self.vcpus = n as u32,
-            ("kernel", Value::Text(path)) => self.media.kernel = Some(base.join(path)),
-            ("ramdisk", Value::Text(path)) => self.media.initrd = Some(base.join(path)),
-            ("extra" | "cmdline", Value::Text(text)) => self.media.append = text,
-            ("firmware", Value::Text(text)) => match text.as_str() {
-                "xenolith" | "bios" => {}
-                // Resolved by the caller, who knows the packages.
-                "seabios" => self.media.firmware = Some(PathBuf::from("seabios")),
-                path => self.media.firmware = Some(base.join(path)),
-            },
-            ("disk", Value::List(items)) => {
-                for item in items {
-                    let disk = config::parse_disk(&item, base)?;
-                    match (disk.cdrom, disk.vdev.as_str()) {
-                        (true, _) => self.media.iso = Some(disk.target),
-                        (false, "fda" | "fdb") => self.media.floppy = Some(disk.target),
-                        (false, _) => self.media.disks.push(disk.target),
-                    }
-                }
-            }
-            (key, value) => self.settings.push((key.to_owned(), value)),
-        }
-        Ok(())
+    /// The files behind its drives of one kind.
+    fn files(&self, wanted: impl Fn(&Drive) -> bool) -> Vec<&Path> {
+        self.drives.iter().filter(|drive| wanted(drive)).filter_map(Drive::path).collect()
+    }
+
+    /// The files behind its hard disks.
+    pub fn disks(&self) -> Vec<&Path> {
+        self.files(|drive| !drive.cdrom && !drive.is_floppy())
+    }
+
+    /// The file in its CD drive.
+    pub fn iso(&self) -> Option<&Path> {
+        self.files(|drive| drive.cdrom).first().copied()
+    }
+
+    /// The file in its floppy drive.
+    pub fn floppy(&self) -> Option<&Path> {
+        self.files(Drive::is_floppy).first().copied()
     }
 
     /// Checks its media; at least one must boot.
     pub fn check(&self) -> Result<()> {
         let media = &self.media;
         let direct = media.kernel.is_some();
-        let only = [media.iso.is_some(), !media.disks.is_empty(), media.floppy.is_some()];
-        let single = !direct && only.iter().filter(|&&there| there).count() == 1;
-        if !direct && !only.contains(&true) {
+        let full = self.drives.iter().filter(|drive| drive.source != Source::Empty).count();
+        let single = !direct && full == 1;
+        if !direct && full == 0 {
             bail!(
                 "guest {}: nothing to boot: give it an ISO, a disk, a floppy or a kernel",
                 self.name
             );
         }
-        if let Some(path) = &media.iso {
-            media::check(path, Role::Cd, single)?;
-        }
-        for path in &media.disks {
-            media::check(path, Role::Disk, single && media.disks.len() == 1)?;
-        }
-        if let Some(path) = &media.floppy {
-            media::check(path, Role::Floppy, single)?;
+        for drive in &self.drives {
+            let role = match (drive.cdrom, drive.is_floppy()) {
+                (true, _) => Role::Cd,
+                (_, true) => Role::Floppy,
+                _ => Role::Disk,
+            };
+            if let Some(path) = drive.path() {
+                media::check(path, role, single)?;
+            }
         }
         if let Some(path) = &media.kernel {
             media::check(path, Role::Kernel, true)?;
@@ -188,11 +192,20 @@ impl Guest {
         }
         Ok(())
     }
-}
 
-fn clean_name(text: &str) -> String {
-    let keep = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
-    text.chars().map(keep).take(32).collect()
+    /// `run` attaches files only; a disk of the machine itself is for what `image` writes.
+    pub fn check_no_physical(&self) -> Result<()> {
+        for drive in &self.drives {
+            if let Source::Physical(words) = &drive.source {
+                bail!(
+                    "guest {}: {words} is a disk of the machine under the hypervisor, and an \
+                     emulator has none: name an image file",
+                    self.name
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The machine under the hypervisor.
@@ -252,7 +265,7 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let guest = Guest::from_file(&file).unwrap();
         assert_eq!((guest.name.as_str(), guest.memory_mib, guest.vcpus), ("two-words", 64, 2));
-        assert_eq!(guest.media.iso.as_deref(), Some(dir.path().join("a.iso").as_path()));
+        assert_eq!(guest.iso(), Some(dir.path().join("a.iso").as_path()));
         assert_eq!(guest.settings[0].0, "on_crash");
         let wrong = format!("{:#}", guest.check().unwrap_err());
         assert!(wrong.contains("a.iso cannot be opened"), "{wrong}");

@@ -45,6 +45,9 @@ pub fn command(args: &RunArgs, matches: &ArgMatches) -> Result<u8> {
     let steps = steps(args, matches).map_err(usage)?;
     let packages = Packages::open(args.guest.offline)?;
     let mut plan = plan_without_steps(&args.guest, &packages)?;
+    for guest in &plan.guests {
+        guest.check_no_physical().map_err(usage)?;
+    }
     plan.interactive = steps.is_empty() && !args.json;
     plan.steps = steps;
     plan.host = host(args);
@@ -53,7 +56,7 @@ pub fn command(args: &RunArgs, matches: &ArgMatches) -> Result<u8> {
     let shot = args.screenshot.clone().map(absolute);
     let image = match plan.bare {
         true => None,
-        false => Some(build::hypervisor(args.guest.offline)?),
+        false => Some(build::hypervisor(args.guest.hypervisor.as_deref(), args.guest.offline)?),
     };
     let mut outcome = execute(&plan, image.as_deref(), args.guest.offline, shot)?;
     write_files(args, &plan, &mut outcome)?;

@@ -16,6 +16,7 @@ mod vif;
 pub use cpus::{CpuSet, MAX_CPU};
 pub use disk::{DiskConfig, Target, Vdev};
 pub use error::{ConfigError, Problem};
+pub use syntax::{Atom, Entry, Value};
 pub use vif::VifConfig;
 
 use alloc::string::String;
@@ -215,12 +216,7 @@ impl GuestConfig {
     /// The first fault that is found, ready to be shown: its [`Display`](core::fmt::Display) is one
     /// line.
     pub fn parse(file: &str, text: &str) -> Result<GuestConfig, ConfigError> {
-        keys::read(text).map_err(|(key, (line, problem))| ConfigError {
-            file: file.into(),
-            line,
-            key,
-            problem,
-        })
+        keys::read(text).map_err(|fault| located(file, fault))
     }
 
     /// Which host CPUs vCPU number `vcpu` may use.
@@ -256,4 +252,17 @@ impl GuestConfig {
         };
         disks.chain(firmware).chain(self.kernel.as_deref()).chain(self.ramdisk.as_deref())
     }
+}
+
+/// The settings of a configuration as they stand there, for a tool that rewrites some of them. Only
+/// the grammar is checked.
+///
+/// # Errors
+/// The first fault against the grammar.
+pub fn entries(file: &str, text: &str) -> Result<Vec<Entry>, ConfigError> {
+    syntax::parse(text).map_err(|fault| located(file, fault))
+}
+
+fn located(file: &str, (key, (line, problem)): (String, syntax::Located)) -> ConfigError {
+    ConfigError { file: file.into(), line, key, problem }
 }

@@ -13,24 +13,32 @@ pub(super) type Located = (u32, Problem);
 
 /// A string or number as written, quotes and escapes resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Atom {
+pub struct Atom {
+    /// Line of the file, from 1.
     pub line: u32,
+    /// The text.
     pub text: String,
+    /// Whether it stood in quotes.
     pub quoted: bool,
 }
 
 /// What stands behind `=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub enum Value {
+    /// One string or number.
     Atom(Atom),
+    /// `[ … ]`.
     List(Vec<Atom>),
 }
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub struct Entry {
+    /// Line of its key, from 1.
     pub line: u32,
+    /// The key, known or not.
     pub key: String,
+    /// Its value.
     pub value: Value,
 }
 

@@ -161,17 +161,17 @@ pub fn bare(plan: &Plan, guest: &Guest) -> Result<Machine> {
     if guest.media.kernel.is_some() {
         bail!("Bochs starts no kernel without boot loader: use an ISO (--recipe linux:FLAVOUR)");
     }
-    let disks = guest.media.disks.iter().enumerate();
+    let disks = guest.disks().into_iter().enumerate();
     let disks = disks
-        .map(|(index, path)| HostDisk { name: format!("disk{index}"), path: path.clone() })
+        .map(|(index, path)| HostDisk { name: format!("disk{index}"), path: path.to_owned() })
         .collect();
     let config = Config {
         memory_mib: guest.memory_mib.next_multiple_of(2),
         cpus: guest.vcpus,
         cpu_model: plan.host.cpu_model.clone().unwrap_or_else(|| MODEL.into()),
-        iso: guest.media.iso.clone(),
+        iso: guest.iso().map(Path::to_owned),
         disks,
-        floppy: guest.media.floppy.clone(),
+        floppy: guest.floppy().map(Path::to_owned),
         snapshot: plan.snapshot,
         ..Config::default()
     };

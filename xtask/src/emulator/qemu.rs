@@ -45,22 +45,22 @@ pub fn bare(plan: &Plan, accel: Accel, guest: &Guest) -> Result<Machine> {
     let mut qemu = base(plan, accel, guest.memory_mib);
     qemu.args(["-nodefaults", "-smp", &guest.vcpus.to_string()]);
     let media = &guest.media;
-    for (index, path) in media.disks.iter().enumerate() {
+    for (index, path) in guest.disks().into_iter().enumerate() {
         let snapshot = if plan.snapshot { "on" } else { "off" };
         let path = comma(path);
         qemu.arg("-drive").arg(format!(
             "if=ide,index={index},media=disk,format=raw,snapshot={snapshot},file={path}"
         ));
     }
-    if let Some(path) = &media.iso {
+    if let Some(path) = guest.iso() {
         qemu.arg("-drive").arg(format!("if=ide,index=2,media=cdrom,file={}", comma(path)));
-        if media.disks.is_empty() {
+        if guest.disks().is_empty() {
             qemu.args(["-boot", "d"]);
         } else {
             qemu.args(["-boot", "order=dc"]);
         }
     }
-    if let Some(path) = &media.floppy {
+    if let Some(path) = guest.floppy() {
         let path = comma(path);
         qemu.arg("-drive").arg(format!("if=floppy,format=raw,snapshot=on,file={path}"));
     }

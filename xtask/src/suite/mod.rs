@@ -118,7 +118,7 @@ fn boot_suite(args: &TestArgs) -> Result<Vec<Row>> {
     setup::ensure(&[Need::Packages, Need::Images, Need::Qemu], args.offline)?;
     let image = match args.bare {
         true => None,
-        false => match build::hypervisor(args.offline) {
+        false => match build::hypervisor(args.hypervisor.as_deref(), args.offline) {
             Ok(image) => Some(image),
             Err(error) => {
                 rows.push(Row::host("hypervisor build", 0.0, Err(error)));
