@@ -120,10 +120,23 @@ pub fn set_sink(sink: Sink) {
 
 /// Copies the newest lines into `buffer`; the part that was filled.
 pub fn newest(buffer: &mut [u8]) -> &mut [u8] {
-    let ring = RING.lock();
-    let count = ring.written.min(KEPT).min(buffer.len());
-    for (i, byte) in buffer[..count].iter_mut().enumerate() {
-        *byte = ring.bytes[(ring.written - count + i) % KEPT];
+    RING.lock().newest(buffer)
+}
+
+/// As [`newest`], for a panic: nothing where the log is being written to.
+pub fn newest_if_free(buffer: &mut [u8]) -> &mut [u8] {
+    match RING.try_lock() {
+        Some(ring) => ring.newest(buffer),
+        None => &mut [],
     }
-    &mut buffer[..count]
+}
+
+impl Ring {
+    fn newest<'a>(&self, buffer: &'a mut [u8]) -> &'a mut [u8] {
+        let count = self.written.min(KEPT).min(buffer.len());
+        for (i, byte) in buffer[..count].iter_mut().enumerate() {
+            *byte = self.bytes[(self.written - count + i) % KEPT];
+        }
+        &mut buffer[..count]
+    }
 }

@@ -4,12 +4,12 @@
 
 use core::sync::atomic::Ordering;
 
-use hv::boot::{Boot, BootError, entry::PVH_MAGIC, multiboot, pvh};
+use hv::boot::{Boot, BootError, Screen, entry::PVH_MAGIC, multiboot, pvh};
 use hv::cpu::percpu::{self, PerCpu};
 use hv::cpu::power::{self, Code};
 use hv::cpu::virt::Vendor;
 use hv::cpu::{acpi, apic, idt, ioapic, irq, smp, timer, tsc, virt};
-use hv::drivers::{control, serial};
+use hv::drivers::{control, screen, serial};
 use hv::mem::{self, PhysReader, frames, paging};
 use hv::{config, cpu, launch};
 
@@ -36,6 +36,7 @@ extern "C" fn rust_start(magic: u32, info: u32) -> ! {
     percpu::publish(&BOOT_CPU);
 
     let boot = read_boot(magic, info);
+    screen::early(boot.as_ref().map_or(Screen::Unknown, |boot| boot.screen));
     let line = boot.as_ref().map_or("", |boot| boot.command_line.as_str());
     config::init(line);
     control::init();
@@ -43,11 +44,10 @@ extern "C" fn rust_start(magic: u32, info: u32) -> ! {
     log::info!("Xenolith {}, a hypervisor", env!("CARGO_PKG_VERSION"));
     let boot = match &boot {
         Ok(boot) => boot,
-        Err(error) => give_up(format_args!("what the boot loader left is unusable: {error:?}")),
+        Err(error) => give_up(format_args!("the boot loader's fault: {error}")),
     };
     log::info!("started by {:?}; command line: {line}", boot.loader);
     memory(boot);
-    hv::drivers::screen::init(boot);
     processors(boot);
     let vendor = match virt::check() {
         Ok(Vendor::Svm) => "svm",
@@ -87,6 +87,8 @@ fn memory(boot: &Boot) {
     paging::init(boot, &image, features.huge_pages, features.nx);
     // SAFETY: the tables map the image, this stack and the direct map.
     unsafe { paging::load() };
+    // The first mapping of the screen is gone; nothing is logged before this.
+    screen::init(boot);
     cpu::enable_features();
     // SAFETY: this CPU's own tables; the new stacks have guard pages.
     unsafe { BOOT_CPU.tables.set_stacks(smp::interrupt_stacks()) };

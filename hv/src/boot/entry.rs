@@ -112,16 +112,23 @@ multiboot2_start:
     ljmp $0x08, $boot64
 
 no_long_mode:
+    // To COM1 and, white on red, to the text screen, should either be there.
     movl $no_long_mode_text, %esi
+    movl $0xb8000, %edi
 4:  movl $0x3fd, %edx
+    movl $0x10000, %ecx
 5:  inb %dx, %al
     testb $0x20, %al
-    jz 5b
+    loopz 5b
     movl $0x3f8, %edx
     lodsb
     testb %al, %al
     jz 6f
     outb %al, %dx
+    cmpb $0x20, %al
+    jb 4b
+    movb $0x4f, %ah
+    stosw
     jmp 4b
 6:  cli
     hlt

@@ -7,12 +7,14 @@ pub mod entry;
 pub mod multiboot;
 pub mod pvh;
 
+use core::fmt;
+
 use heapless::{String, Vec};
 
 /// Longest command line kept, in bytes; the rest is cut off and reported.
 pub const MAX_COMMAND_LINE: usize = 4096;
-/// Most memory regions kept.
-pub const MAX_REGIONS: usize = 128;
+/// Most memory regions kept; UEFI machines have a hundred, most of which join their neighbours.
+pub const MAX_REGIONS: usize = 256;
 /// Most boot modules kept.
 pub const MAX_MODULES: usize = 32;
 
@@ -77,6 +79,25 @@ pub struct FrameBufferInfo {
     pub sizes: [u8; 3],
 }
 
+impl FrameBufferInfo {
+    /// Bytes of all lines.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.pitch) * u64::from(self.height)
+    }
+
+    /// True if it is one that we can draw on: whole pixels of direct colour, lines that hold them.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        let line = u64::from(self.width) * u64::from(self.bits_per_pixel.div_ceil(8));
+        matches!(self.bits_per_pixel, 15 | 16 | 24 | 32)
+            && self.address != 0
+            && self.address.checked_add(self.bytes()).is_some_and(|end| end < 1 << 52)
+            && self.width != 0
+            && line <= u64::from(self.pitch)
+    }
+}
+
 /// The host's screen as the loader left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Screen {
@@ -127,8 +148,26 @@ pub enum BootError {
     BadStructure,
     /// No memory map was given.
     NoMemoryMap,
-    /// More memory regions or modules than we keep.
-    TooMany,
+    /// More boot modules than we keep.
+    TooManyModules,
+    /// More reserved memory regions than we keep.
+    TooManyRegions,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownMagic(eax) => {
+                write!(f, "it speaks neither multiboot2 nor PVH (EAX was {eax:#010x})")
+            }
+            Self::BadStructure => f.write_str("its information structure is damaged"),
+            Self::NoMemoryMap => f.write_str("it gave no memory map"),
+            Self::TooManyModules => write!(f, "it loaded more than {MAX_MODULES} modules"),
+            Self::TooManyRegions => {
+                write!(f, "its memory map has more than {MAX_REGIONS} reserved regions")
+            }
+        }
+    }
 }
 
 impl Boot {
@@ -145,25 +184,41 @@ impl Boot {
         }
     }
 
-    /// Adds a region; empty ones and ones that wrap are dropped.
+    /// Adds a region; empty ones and ones that wrap are dropped, and one that continues the last joins
+    /// it. With the table full, RAM is left out, the smallest first.
     ///
     /// # Errors
-    /// [`BootError::TooMany`] when the table is full.
+    /// [`BootError::TooManyRegions`] when the table is full of what must not be left out.
     pub fn add_region(&mut self, start: u64, size: u64, kind: RegionKind) -> Result<(), BootError> {
         let Some(end) = start.checked_add(size) else { return Ok(()) };
         if size == 0 {
             return Ok(());
         }
-        self.regions.push(Region { start, end, kind }).map_err(|_| BootError::TooMany)
+        if let Some(last) = self.regions.last_mut()
+            && (last.end, last.kind) == (start, kind)
+        {
+            last.end = end;
+            return Ok(());
+        }
+        let Err(new) = self.regions.push(Region { start, end, kind }) else { return Ok(()) };
+        let usable = self.regions.iter_mut().filter(|r| r.kind == RegionKind::Usable);
+        match usable.min_by_key(|r| r.end - r.start) {
+            Some(least) if new.kind != RegionKind::Usable || least.end - least.start < size => {
+                *least = new;
+                Ok(())
+            }
+            _ if new.kind == RegionKind::Usable => Ok(()),
+            _ => Err(BootError::TooManyRegions),
+        }
     }
 
     /// Adds a module.
     ///
     /// # Errors
-    /// [`BootError::TooMany`] when the table is full.
+    /// [`BootError::TooManyModules`] when the table is full.
     pub fn add_module(&mut self, start: u64, end: u64, line: &str) -> Result<(), BootError> {
         let module = Module { start, end, command_line: cut(line) };
-        self.modules.push(module).map_err(|_| BootError::TooMany)
+        self.modules.push(module).map_err(|_| BootError::TooManyModules)
     }
 
     /// Bytes of usable RAM in the map.
@@ -197,6 +252,34 @@ mod tests {
         assert!(boot.regions.is_empty());
         boot.add_region(4096, 8192, RegionKind::Usable).unwrap();
         assert_eq!(boot.usable_bytes(), 8192);
+    }
+
+    #[test]
+    fn neighbours_of_one_kind_join() {
+        let mut boot = Boot::new(Loader::Multiboot2);
+        boot.add_region(0, 0x1000, RegionKind::Usable).unwrap();
+        boot.add_region(0x1000, 0x1000, RegionKind::Usable).unwrap();
+        boot.add_region(0x2000, 0x1000, RegionKind::Reserved).unwrap();
+        assert_eq!(boot.regions.len(), 2);
+        assert_eq!(boot.usable_bytes(), 0x2000);
+    }
+
+    #[test]
+    fn a_crowded_map_loses_the_least_ram_and_nothing_reserved() {
+        let mut boot = Boot::new(Loader::Multiboot2);
+        for n in 0..MAX_REGIONS as u64 / 2 {
+            boot.add_region(n << 20, 0x1000 * (n + 1), RegionKind::Usable).unwrap();
+            boot.add_region((n << 20) + 0xf_0000, 0x1000, RegionKind::Reserved).unwrap();
+        }
+        let before = boot.usable_bytes();
+        boot.add_region(1 << 40, 1 << 30, RegionKind::Usable).unwrap();
+        assert_eq!(boot.usable_bytes(), before - 0x1000 + (1 << 30));
+        boot.add_region(2 << 40, 0x1000, RegionKind::Reserved).unwrap();
+        assert_eq!(boot.usable_bytes(), before - 0x3000 + (1 << 30));
+        let all = (0..MAX_REGIONS as u64).try_for_each(|n| {
+            boot.add_region((3 << 40) + n * 0x2000, 0x1000, RegionKind::Reserved)
+        });
+        assert_eq!(all, Err(BootError::TooManyRegions));
     }
 
     #[test]

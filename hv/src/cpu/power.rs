@@ -1,12 +1,16 @@
 //! How the machine ends: switched off, restarted, or a code for whoever runs the emulator.
 //! The option `exit=` chooses: `debug` (QEMU's isa-debug-exit at F4h), `bochs` (its port 8900h),
-//! `poweroff` (ACPI S5), `halt`. Without it a clean stop powers off and a panic halts.
+//! `poweroff` (ACPI S5), `halt`. Without it a clean stop powers off, and any other halts: a person who
+//! booted from CD or stick reads why on the screen.
 
 // UNSAFETY: port and memory writes that end everything.
 
+use core::fmt::Write;
+
 use super::acpi::{Register, platform};
 use super::halt_for_ever;
-use crate::drivers::{control, serial};
+use crate::drivers::control;
+use crate::drivers::serial::{self, Emergency};
 use crate::mem::{Cache, Phys, map_mmio};
 
 /// Why we stop; the number is what isa-debug-exit gets (the process ends with 2n + 1).
@@ -41,7 +45,9 @@ pub fn stop(code: Code) -> ! {
             }
         }
         Some("halt") => {}
-        None if code == Code::Panic => {}
+        None if code != Code::Clean => {
+            let _ = writeln!(Emergency, "The machine is halted: switch it off, or reset it.");
+        }
         _ => power_off(),
     }
     halt_for_ever()

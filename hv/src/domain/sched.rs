@@ -154,6 +154,8 @@ fn service<B: Backend>(local: &Local<B>) {
 
 /// Halts until something is due.
 fn wait<B: Backend>(locals: &[Local<B>]) {
+    // Closed until `idle` halts: a timer that fires between arming and halting must still end the halt.
+    cpu::lock::close_interrupts();
     let mut soonest = locals.iter().map(due).min().unwrap_or(u64::MAX);
     if cpu::this().id == 0 {
         if console::wanted() {

@@ -1,10 +1,12 @@
 //! The host's screen: VGA text or a linear frame buffer, shown as cells of character and colour or
 //! as rows of pixels. The log writes here until someone takes the screen for a guest.
+//! It shows from the first line on: before there is memory, cells are drawn and not kept.
 
 // UNSAFETY: writes to video memory.
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use font8x8::UnicodeFonts;
@@ -20,6 +22,12 @@ pub type Cell = (u8, u8);
 pub type Glyph = [u8; 16];
 
 const BLANK: Cell = (b' ', 7);
+/// Attribute of text that tells why the machine stops: white on red.
+const ALARM: u8 = 0x4f;
+/// What the first page tables map (boot/entry.rs).
+const MAPPED_EARLY: u64 = 1 << 32;
+/// Newest bytes of the log that are shown when the screen comes up.
+const REPLAY: usize = 4096;
 const GLYPH_WIDTH: usize = 8;
 const GLYPH_HEIGHT: usize = 16;
 /// The sixteen VGA colours as RRGGBB.
@@ -64,35 +72,44 @@ static SCREEN: IrqLock<Screen> = IrqLock::new(Screen {
 });
 static LOG_SHOWN: AtomicBool = AtomicBool::new(true);
 
-/// Finds the screen and clears it.
-pub fn init(boot: &Boot) {
+/// Shows the log's first lines, if the screen is where the first page tables reach. Followed by
+/// [`init`].
+pub fn early(boot: BootScreen) {
     let mut screen = SCREEN.lock();
-    match boot.screen {
-        BootScreen::Pixels(info) if matches!(info.bits_per_pixel, 15 | 16 | 24 | 32) => {
-            let bytes = u64::from(info.pitch) * u64::from(info.height);
-            let base = map_mmio(Phys(info.address), bytes, Cache::WriteCombining);
-            screen.output = Output::Pixels { base: base.expose_provenance(), info };
-            screen.columns = info.width as usize / GLYPH_WIDTH;
-            screen.rows = info.height as usize / GLYPH_HEIGHT;
+    match boot {
+        BootScreen::Pixels(info)
+            if info.address.saturating_add(info.bytes()) <= MAPPED_EARLY && info.is_usable() =>
+        {
+            screen.take_pixels(info.address as usize, info);
         }
-        BootScreen::Pixels(_) => return,
-        BootScreen::Unknown | BootScreen::Text(..) => {
-            let base = map_mmio(Phys(0xb8000), 0x8000, Cache::Uncached);
-            let probe = base.cast::<u16>();
-            // SAFETY: video memory, or nothing at all, in which case the value does not come back.
-            let there = unsafe {
-                probe.write_volatile(0x0720);
-                probe.read_volatile() == 0x0720
-            };
-            if !there {
-                return;
-            }
-            screen.output = Output::Text(base.expose_provenance());
-            (screen.columns, screen.rows) = (80, 25);
-        }
+        BootScreen::Pixels(_) => {}
+        BootScreen::Unknown | BootScreen::Text(..) => screen.take_text(0xb8000),
     }
-    screen.cells = vec![BLANK; screen.columns * screen.rows];
-    (0..screen.cells.len()).for_each(|at| screen.draw(at));
+    screen.blank();
+}
+
+/// Finds the screen, now through the host's own page tables, and shows the log so far. Heap and
+/// device mappings work.
+pub fn init(boot: &Boot) {
+    {
+        let mut screen = SCREEN.lock();
+        match boot.screen {
+            BootScreen::Pixels(info) if info.is_usable() => {
+                let base = map_mmio(Phys(info.address), info.bytes(), Cache::WriteCombining);
+                screen.take_pixels(base.expose_provenance(), info);
+            }
+            BootScreen::Pixels(_) => return,
+            BootScreen::Unknown | BootScreen::Text(..) => {
+                let base = map_mmio(Phys(0xb8000), 0x8000, Cache::Uncached);
+                screen.take_text(base.expose_provenance());
+            }
+        }
+        screen.cells = vec![BLANK; screen.columns * screen.rows];
+        screen.blank();
+    }
+    let mut tail = [0; REPLAY];
+    let tail = crate::log::newest(&mut tail);
+    write(core::str::from_utf8(tail).unwrap_or(""));
 }
 
 /// What the screen can show; `None` where there is none.
@@ -119,16 +136,34 @@ pub fn set_font(glyph: fn(u8) -> Glyph) {
 /// Writes log text, scrolling.
 pub fn write(text: &str) {
     if LOG_SHOWN.load(Ordering::Acquire) {
-        SCREEN.lock().write(text);
+        SCREEN.lock().write(text, BLANK.1);
+    }
+}
+
+/// Writes why the machine stops, whoever has the screen. Does nothing while its lock is held: it may be
+/// our own.
+pub fn alarm(text: fmt::Arguments<'_>) {
+    struct Writer<'a>(&'a mut Screen);
+    impl fmt::Write for Writer<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write(text, ALARM);
+            Ok(())
+        }
+    }
+    if let Some(mut screen) = SCREEN.try_lock() {
+        if !LOG_SHOWN.swap(true, Ordering::AcqRel) {
+            screen.blank();
+            let mut tail = [0; 1024];
+            let tail = crate::log::newest_if_free(&mut tail);
+            screen.write(core::str::from_utf8(tail).unwrap_or(""), BLANK.1);
+        }
+        let _ = fmt::write(&mut Writer(&mut screen), text);
     }
 }
 
 /// Blanks everything.
 pub fn clear() {
-    let mut screen = SCREEN.lock();
-    screen.cursor = 0;
-    screen.cells.fill(BLANK);
-    (0..screen.cells.len()).for_each(|at| screen.draw(at));
+    SCREEN.lock().blank();
 }
 
 /// Puts a cell; outside of the screen it does nothing. Unchanged cells cost no video access.
@@ -156,8 +191,33 @@ pub fn draw_row(x: usize, y: usize, pixels: &[u32]) {
 }
 
 impl Screen {
-    fn write(&mut self, text: &str) {
-        if self.cells.is_empty() {
+    fn take_pixels(&mut self, base: usize, info: FrameBufferInfo) {
+        self.output = Output::Pixels { base, info };
+        self.columns = info.width as usize / GLYPH_WIDTH;
+        self.rows = info.height as usize / GLYPH_HEIGHT;
+    }
+
+    /// Takes the text screen that is mapped at `base`, if a VGA answers.
+    fn take_text(&mut self, base: usize) {
+        let probe = core::ptr::with_exposed_provenance_mut::<u16>(base);
+        // SAFETY: video memory, or nothing at all, in which case the value does not come back.
+        let there = unsafe {
+            probe.write_volatile(0x0720);
+            probe.read_volatile() == 0x0720
+        };
+        self.output = if there { Output::Text(base) } else { Output::None };
+        (self.columns, self.rows) = if there { (80, 25) } else { (0, 0) };
+    }
+
+    fn blank(&mut self) {
+        self.cursor = 0;
+        self.cells.fill(BLANK);
+        (0..self.columns * self.rows).for_each(|at| self.draw(at, BLANK));
+    }
+
+    fn write(&mut self, text: &str, attribute: u8) {
+        let end = self.columns * self.rows;
+        if end == 0 {
             return;
         }
         for c in text.chars() {
@@ -167,19 +227,24 @@ impl Screen {
                 self.cursor = self.cursor.saturating_sub(1);
             } else {
                 let byte = u8::try_from(c).ok().filter(u8::is_ascii).unwrap_or(b'?');
-                if self.cursor >= self.cells.len() {
+                if self.cursor >= end {
                     self.scroll();
                 }
-                self.put(self.cursor, (byte, 7));
+                self.put(self.cursor, (byte, attribute));
                 self.cursor += 1;
             }
-            if self.cursor > self.cells.len() {
+            if self.cursor > end {
                 self.scroll();
             }
         }
     }
 
     fn scroll(&mut self) {
+        if self.cells.is_empty() {
+            // Nothing is kept that could move up; the few early lines do not get here.
+            self.cursor = 0;
+            return;
+        }
         for at in 0..self.cells.len() {
             let cell = self.cells.get(at + self.columns).copied().unwrap_or(BLANK);
             self.put(at, cell);
@@ -188,14 +253,16 @@ impl Screen {
     }
 
     fn put(&mut self, at: usize, cell: Cell) {
-        if self.cells[at] != cell {
-            self.cells[at] = cell;
-            self.draw(at);
+        match self.cells.get_mut(at) {
+            Some(kept) if *kept == cell => return,
+            Some(kept) => *kept = cell,
+            None => {}
         }
+        self.draw(at, cell);
     }
 
-    fn draw(&self, at: usize) {
-        let (byte, attribute) = self.cells[at];
+    /// Draws a cell below `columns * rows`.
+    fn draw(&self, at: usize, (byte, attribute): Cell) {
         match &self.output {
             Output::None => {}
             Output::Text(base) => {
@@ -288,12 +355,46 @@ mod tests {
             glyph: built_in_glyph,
         };
         let shown = |s: &Screen| s.cells.iter().map(|c| char::from(c.0)).collect::<String>();
-        screen.write("abcd");
+        screen.write("abcd", 7);
         assert_eq!(shown(&screen), "abcd  ");
-        screen.write("\nef\ng");
+        screen.write("\nef\ng", 7);
         assert_eq!(shown(&screen), "ef g  ");
-        screen.write("\n\n\n");
-        screen.write("é");
+        screen.write("\n\n\n", 7);
+        screen.write("é", 7);
         assert!(shown(&screen).contains('?'));
+    }
+
+    #[test]
+    fn before_there_is_memory_text_wraps_to_the_top_and_nothing_is_kept() {
+        let mut screen = Screen {
+            output: Output::None,
+            cells: Vec::new(),
+            columns: 3,
+            rows: 2,
+            cursor: 0,
+            glyph: built_in_glyph,
+        };
+        screen.write("one\ntwo\nthree\n", 7);
+        assert!(screen.cells.is_empty() && screen.cursor <= 6);
+    }
+
+    #[test]
+    fn a_frame_buffer_that_cannot_be_drawn_on_is_left_alone() {
+        let mut info = FrameBufferInfo {
+            address: 1 << 40,
+            pitch: 4096,
+            width: 1024,
+            height: 768,
+            bits_per_pixel: 32,
+            shifts: [16, 8, 0],
+            sizes: [8, 8, 8],
+        };
+        assert!(info.is_usable());
+        info.pitch = 4095;
+        assert!(!info.is_usable());
+        (info.pitch, info.bits_per_pixel) = (4096, 8);
+        assert!(!info.is_usable());
+        (info.bits_per_pixel, info.address) = (32, 0);
+        assert!(!info.is_usable());
     }
 }

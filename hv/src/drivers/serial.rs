@@ -228,7 +228,7 @@ pub fn flush_all() {
     COM2.flush();
 }
 
-/// COM1 without buffer and lock, for faults and panics.
+/// COM1 without buffer and lock, and the screen: for faults and panics.
 #[derive(Clone, Copy, Debug)]
 pub struct Emergency;
 
@@ -243,6 +243,7 @@ impl fmt::Write for Emergency {
                 None => COM1.write_polled(line.as_bytes()),
             }
         }
+        super::screen::alarm(format_args!("{text}"));
         Ok(())
     }
 }
