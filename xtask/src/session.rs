@@ -44,6 +44,8 @@ pub struct Session<'a> {
     stopped: Arc<AtomicBool>,
     outcome: Outcome,
     panicking: bool,
+    /// Something was heard since texts were looked for.
+    heard: bool,
     /// Where a picture without hypervisor is written.
     pub screenshot: Option<PathBuf>,
 }
@@ -91,6 +93,7 @@ impl<'a> Session<'a> {
             stopped,
             outcome,
             panicking: false,
+            heard: false,
             screenshot: None,
         }
     }
@@ -130,11 +133,16 @@ impl<'a> Session<'a> {
         if self.stopped.load(Ordering::Relaxed) {
             return Some(Verdict::Interrupted);
         }
-        if let Some(text) = self.forbidden() {
+        let heard = std::mem::take(&mut self.heard);
+        if heard && let Some(text) = self.forbidden() {
             return Some(Verdict::Crashed(format!("{text:?} was seen")));
         }
         self.poll_screens();
-        if let Some(verdict) = self.step() {
+        // A text is looked for only when something came that may hold it.
+        let until = matches!(self.steps.front(), Some(Step::Until(_)));
+        if (heard || !until || self.wait_until.is_some())
+            && let Some(verdict) = self.step()
+        {
             return Some(verdict);
         }
         self.ended().or_else(|| self.out_of_time())
@@ -252,6 +260,7 @@ impl<'a> Session<'a> {
     }
 
     fn news(&mut self) {
+        self.heard = true;
         self.last_news = Instant::now();
     }
 
