@@ -53,7 +53,7 @@ pub fn all(bench: &mut Bench) {
         ENOUGH.store(false, Ordering::Relaxed);
         smp::run(1, work);
         apic::write(apic::reg::ICR_HIGH, smp::apic_id(1) << 24);
-        bench.sample(name, 16, |_| {
+        bench.sample(name, 8, |_| {
             // Long enough for the other to be asleep again.
             pic::wait_us(200);
             send()

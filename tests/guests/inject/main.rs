@@ -36,6 +36,7 @@ fn main() {
     double_fault();
     stacks();
     steps();
+    reserved_bits();
 }
 
 fn shadow() {
@@ -168,17 +169,6 @@ fn exceptions() {
     let found = attempt!("int 0xf0";).map_err(|fault| (fault.vector, fault.error & 7));
     assert_eq!(found, Err((11, 2)), "INT to a missing gate");
     idt::ungate(0xf0);
-    if !cpu::is_tcg() {
-        let (cr0, cr4) = (cpu::cr0() | 1 << 63, cpu::cr4() | 1 << 63);
-        expect("MOV to CR4", attempt!("mov cr4, rcx"; in("rcx") cr4), 13, 0);
-        expect("MOV to CR0", attempt!("mov cr0, rcx"; in("rcx") cr0), 13, 0);
-        expect(
-            "WRMSR",
-            attempt!("wrmsr"; in("ecx") 0xc000_0082u32, in("eax") 0, in("edx") 0x8000_0000u32),
-            13,
-            0,
-        );
-    }
     println!("exceptions");
 }
 
@@ -232,4 +222,15 @@ fn stacks() {
     }
     cpu::cli();
     println!("stacks");
+}
+
+/// A CPU refuses reserved control bits. QEMU's own takes them, and its VMRUN then refuses the guest.
+fn reserved_bits() {
+    if cpu::is_tcg() {
+        return;
+    }
+    support::expect("stop-or-pass");
+    let (cr0, cr4) = (cpu::cr0() | 1 << 63, cpu::cr4() | 1 << 63);
+    expect("MOV to CR4", attempt!("mov cr4, rcx"; in("rcx") cr4), 13, 0);
+    expect("MOV to CR0", attempt!("mov cr0, rcx"; in("rcx") cr0), 13, 0);
 }
