@@ -92,6 +92,10 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
         for n in 0..locals.len() {
             let local = &locals[(turn + n) % locals.len()];
             service(local);
+            // The local APIC's timer of a halted vCPU, while others keep this CPU busy.
+            if due(local) <= tsc::now() {
+                local.slot.woken.store(true, Ordering::Release);
+            }
             if may_run(local) && run_turn(local, &mut backend, turn_end(&locals, local)) {
                 turn = (turn + n + 1) % locals.len();
                 ran = true;
