@@ -1,5 +1,5 @@
-//! Pseudo-random writes to every port, those that reset and switch off included: whatever becomes of
-//! this guest, nobody else notices.
+//! Pseudo-random writes to every port, those that reset and switch off included: whatever becomes
+//! of this guest, nobody else notices.
 
 #![no_std]
 #![no_main]

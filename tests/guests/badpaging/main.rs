@@ -1,5 +1,5 @@
-//! Page tables in places where none can be: each ends in a page fault or in some value, and a CR3 in a
-//! hole in this guest's triple fault.
+//! Page tables in places where none can be: each ends in a page fault or in some value, and a CR3
+//! in a hole in this guest's triple fault.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! Interrupts to oneself: self-IPI, TSC deadline, wake from HLT. The handlers keep their count in R12
-//! and the waiting loops theirs in R13, so that every guest instruction is known.
+//! Interrupts to oneself: self-IPI, TSC deadline, wake from HLT. The handlers keep their count in
+//! R12 and the waiting loops theirs in R13, so that every guest instruction is known.
 
 use crate::sample::{Bench, skip};
 use core::arch::global_asm;

@@ -1,6 +1,6 @@
-//! What does one exit cost? Times single operations by the TSC, which counts instructions in Bochs and
-//! under QEMU's `-icount shift=0`. Each line `@bench-op NAME TOTAL GUEST` has the median of the ticks
-//! of one operation and the guest instructions in it; the rest is the hypervisor's.
+//! What does one exit cost? Times single operations by the TSC, which counts instructions in Bochs
+//! and under QEMU's `-icount shift=0`. Each line `@bench-op NAME TOTAL GUEST` has the median of the
+//! ticks of one operation and the guest instructions in it; the rest is the hypervisor's.
 //!
 //! Boot it as a disk to have INT 13h and IDE measured, with a CD for ATAPI, with two CPUs for IPIs.
 

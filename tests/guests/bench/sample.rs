@@ -5,7 +5,8 @@ use support::println;
 /// Samples of one operation at most.
 const MOST: usize = 128;
 
-/// Times instructions: the ticks between two readings of the TSC. They may use RAX, RCX, RDX freely.
+/// Times instructions: the ticks between two readings of the TSC. They may use RAX, RCX, RDX
+/// freely.
 macro_rules! op {
     ($($code:literal),+ ; $($operands:tt)*) => {{
         let ticks: u32;

@@ -1,5 +1,5 @@
-//! What is where nothing is? Reads give all-ones, writes are lost, and code that runs there stops this
-//! guest or raises #UD (FFh FFh is no instruction), and nothing else.
+//! What is where nothing is? Reads give all-ones, writes are lost, and code that runs there stops
+//! this guest or raises #UD (FFh FFh is no instruction), and nothing else.
 
 #![no_std]
 #![no_main]

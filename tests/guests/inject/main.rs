@@ -1,5 +1,5 @@
-//! Are interrupts and exceptions delivered when and how the CPU would? Shadows, NMI blocking, single
-//! steps over what a hypervisor emulates, double faults, and stacks that nobody has touched.
+//! Are interrupts and exceptions delivered when and how the CPU would? Shadows, NMI blocking,
+//! single steps over what a hypervisor emulates, double faults, and stacks that nobody has touched.
 
 #![no_std]
 #![no_main]
@@ -224,7 +224,8 @@ fn stacks() {
     println!("stacks");
 }
 
-/// A CPU refuses reserved control bits. QEMU's own takes them, and its VMRUN then refuses the guest.
+/// A CPU refuses reserved control bits. QEMU's own takes them, and its VMRUN then refuses the
+/// guest.
 fn reserved_bits() {
     if cpu::is_tcg() {
         return;

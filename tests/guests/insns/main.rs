@@ -1,6 +1,6 @@
 //! Does every form of memory access do on a device what it does on memory? The device is the VGA's
-//! memory in mode 13h, which behaves as memory does; results, flags, pointers and 128 bytes around are
-//! compared.
+//! memory in mode 13h, which behaves as memory does; results, flags, pointers and 128 bytes around
+//! are compared.
 
 #![no_std]
 #![no_main]

@@ -1,4 +1,5 @@
-//! Does a guest under a storm of interrupts get any work done, and does the storm end when it says so?
+//! Does a guest under a storm of interrupts get any work done, and does the storm end when it says
+//! so?
 
 #![no_std]
 #![no_main]
@@ -60,8 +61,8 @@ fn main() {
         }
         apic::eoi();
     });
-    // Each alone: the PIT at 20 kHz, the RTC at 8192 Hz, the local APIC's timer every 50,000 counts.
-    // Together, a fast one may rightly starve those of lower priority.
+    // Each alone: the PIT at 20 kHz, the RTC at 8192 Hz, the local APIC's timer every 50,000
+    // counts. Together, a fast one may rightly starve those of lower priority.
     pic::pit(0, 2, 60);
     pic::unmask(0);
     assert!(work(|| TICKS.load(Relaxed) > 1000), "the PIT: {}", TICKS.load(Relaxed));

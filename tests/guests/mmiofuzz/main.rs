@@ -1,5 +1,6 @@
-//! Does the machine survive every form of memory access, in every width and alignment, on every device
-//! that is in memory? What must not be written by chance (interrupt commands, unmasked lines) is not.
+//! Does the machine survive every form of memory access, in every width and alignment, on every
+//! device that is in memory? What must not be written by chance (interrupt commands, unmasked
+//! lines) is not.
 
 #![no_std]
 #![no_main]

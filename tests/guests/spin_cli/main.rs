@@ -1,4 +1,5 @@
-//! Can a guest that spins with interrupts closed be stopped, and does it leave the others their time?
+//! Can a guest that spins with interrupts closed be stopped, and does it leave the others their
+//! time?
 
 #![no_std]
 #![no_main]

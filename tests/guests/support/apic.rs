@@ -94,7 +94,8 @@ pub fn write(register: u32, value: u32) {
     }
 }
 
-/// Switches the local APIC on, with FFh as the spurious vector, LINT0 to the 8259A on the first CPU.
+/// Switches the local APIC on, with FFh as the spurious vector, LINT0 to the 8259A on the first
+/// CPU.
 pub fn enable() {
     cpu::wrmsr(APIC_BASE, cpu::rdmsr(APIC_BASE) | 0x800);
     write(reg::SVR, 0x1ff);

@@ -79,8 +79,8 @@ pub fn int(vector: u8, regs: &mut Regs) {
     *regs = unsafe { (&raw const thunk_regs).read() };
 }
 
-/// Runs a 16-bit routine of section `.boot.guest` in real mode; the interrupt controllers are as the
-/// BIOS had them meanwhile.
+/// Runs a 16-bit routine of section `.boot.guest` in real mode; the interrupt controllers are as
+/// the BIOS had them meanwhile.
 pub fn call16(routine: usize) {
     let open = cpu::interrupts_open();
     cpu::cli();

@@ -1,6 +1,7 @@
-//! From the boot sector to long mode. The sector loads the rest of the image by INT 13h (LBA where a
-//! hard disk has it, else CHS, never across a track or a DMA page), opens A20, and goes through
-//! protected mode to long mode with 4 GiB mapped 1:1. The processors started later join at `ap_start`.
+//! From the boot sector to long mode. The sector loads the rest of the image by INT 13h (LBA where
+//! a hard disk has it, else CHS, never across a track or a DMA page), opens A20, and goes through
+//! protected mode to long mode with 4 GiB mapped 1:1. The processors started later join at
+//! `ap_start`.
 
 use core::arch::global_asm;
 

@@ -1,8 +1,8 @@
 //! Memory: 1:1, so that an address is an address. The map:
 //!
 //! 6000 startup of further CPUs, 7C00 the image and its zeroed data (to 80000 at most), 80000 a
-//! buffer for BIOS services (64 KiB), 100000 page tables, 108000 IDT and task state, 110000 stacks of
-//! further CPUs, 1D0000 to 1F0000 the first CPU's stacks, 200000 on: `pages`.
+//! buffer for BIOS services (64 KiB), 100000 page tables, 108000 IDT and task state, 110000 stacks
+//! of further CPUs, 1D0000 to 1F0000 the first CPU's stacks, 200000 on: `pages`.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

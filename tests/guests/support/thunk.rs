@@ -1,6 +1,6 @@
-//! The way down to real mode and back. `thunk16` leaves long mode, calls a 16-bit routine with every
-//! segment register 0 and a stack below 7C00h, and comes back; the routine and what it works on are
-//! in the image's first 64 KiB (section `.boot.guest`).
+//! The way down to real mode and back. `thunk16` leaves long mode, calls a 16-bit routine with
+//! every segment register 0 and a stack below 7C00h, and comes back; the routine and what it works
+//! on are in the image's first 64 KiB (section `.boot.guest`).
 
 use core::arch::global_asm;
 

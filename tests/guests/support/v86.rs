@@ -1,6 +1,6 @@
 //! The same 16-bit routines in virtual-8086 mode: a 32-bit monitor without paging hands every
-//! interrupt, software's and hardware's, to the vector that real mode would take. I/O is open (IOPL 3
-//! and an empty bitmap), as a DOS memory manager has it.
+//! interrupt, software's and hardware's, to the vector that real mode would take. I/O is open (IOPL
+//! 3 and an empty bitmap), as a DOS memory manager has it.
 
 use crate::bios::Regs;
 use crate::{cpu, idt, mem, pic};

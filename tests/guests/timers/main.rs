@@ -1,5 +1,5 @@
-//! Do all clocks agree? Each is read around the same wait by the PIT, then each timer's interrupt is
-//! timed by the TSC.
+//! Do all clocks agree? Each is read around the same wait by the PIT, then each timer's interrupt
+//! is timed by the TSC.
 
 #![no_std]
 #![no_main]
