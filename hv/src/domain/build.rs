@@ -147,7 +147,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             kernel: self.kernel(config, ram)?,
             firmware_files: self.firmware_files(config),
         });
-        let slat = Slat::new(B::format(self.cpu), &mut Store).map_err(|_| short())?;
+        let slat = Slat::new(B::format(self.cpu), &mut Store::default()).map_err(|_| short())?;
         let mut slots = Vec::new();
         for index in 0..usize::from(config.vcpus) {
             let vcpu = B::new_vcpu(self.cpu, slat.root()).ok_or_else(short)?;

@@ -13,8 +13,21 @@ use machine::memmap::LOW_RAM_MAX;
 use crate::mem::frames::{self, Block};
 use crate::mem::{self, layout};
 
-/// Tables of the second level, in frames.
-pub struct Store;
+/// Tables of the second level, in frames. A table that is taken out may still be in another CPU's
+/// paging-structure caches, so it waits in limbo until the guest's translations are flushed.
+#[derive(Default)]
+pub struct Store {
+    limbo: heapless::Vec<HostPhys, 256>,
+}
+
+impl Store {
+    /// Gives back the tables in limbo. Every CPU that runs the guest has flushed since they were taken out.
+    pub fn flushed(&mut self) {
+        while let Some(table) = self.limbo.pop() {
+            frames::free(table, Block::Page);
+        }
+    }
+}
 
 fn entry(table: HostPhys, index: usize) -> &'static AtomicU64 {
     assert!(index < arch::slat::ENTRIES, "an index into a table");
@@ -29,7 +42,10 @@ impl FrameStore for Store {
     }
 
     fn free(&mut self, table: HostPhys) {
-        frames::free(table, Block::Page);
+        if self.limbo.push(table).is_err() {
+            // Lost for good, which is safe; one operation does not free so many.
+            log::warn!("a second-level table at {table} is not given back");
+        }
     }
 
     fn read(&self, table: HostPhys, index: usize) -> u64 {
@@ -186,12 +202,13 @@ impl Frames {
     pub fn map<F: Format>(
         &self,
         slat: &mut Slat<F>,
+        store: &mut Store,
         gpa: GuestPhys,
         bytes: u64,
         backing: Backing,
         perm: Perm,
     ) -> Result<Flush, SlatError> {
         let to = self.backing(gpa, bytes, backing).ok_or(SlatError::OutOfRange)?;
-        slat.map(&mut Store, Range { from: gpa, bytes }, to, perm, MemType::WriteBack)
+        slat.map(store, Range { from: gpa, bytes }, to, perm, MemType::WriteBack)
     }
 }

@@ -17,7 +17,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use arch::slat::{Flush, Range, Slat};
+use arch::slat::{Flush, Range, Slat, SlatError};
 use arch::{GuestPhys, Perm, Why};
 use devmodel::blk::BlkRequest;
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
@@ -120,7 +120,7 @@ pub struct Domain<B: Backend> {
     pub doomed: AtomicBool,
     /// Its debug-console line so far.
     debug_line: IrqLock<Vec<u8>>,
-    slat: IrqLock<Slat<B::Format>>,
+    slat: IrqLock<(Slat<B::Format>, Store)>,
     disks: [Option<Medium>; SLOTS],
     state: AtomicU8,
     /// The board's deadline moved: its CPU must look.
@@ -165,7 +165,7 @@ impl<B: Backend> Domain<B> {
             broken: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
-            slat: IrqLock::new(slat),
+            slat: IrqLock::new((slat, Store::default())),
             disks,
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
@@ -233,6 +233,24 @@ impl<B: Backend> Domain<B> {
         let Cookie { disk, token, .. } = completed;
         let result = if good { Ok(()) } else { Err(devmodel::blk::BlkError::Medium) };
         self.machine.disk_done(self, disk, token, result, None);
+    }
+
+    /// Changes the second-level table and has stale translations flushed. Tables that earlier changes took out are
+    /// given back first if no CPU can still walk them.
+    fn with_slat(
+        &self,
+        change: impl FnOnce(&mut Slat<B::Format>, &mut Store) -> Result<Flush, SlatError>,
+    ) -> Result<(), SlatError> {
+        let mut guard = self.slat.lock();
+        let (slat, store) = &mut *guard;
+        let stale = |slot: &Slot<B>| {
+            slot.running.load(Ordering::Acquire) && slot.flush.load(Ordering::Acquire)
+        };
+        if !self.slots.iter().any(stale) {
+            store.flushed();
+        }
+        // Under the lock: who comes next must see that the flush is still to be done.
+        change(slat, store).map(|flush| self.flush_all(flush))
     }
 
     fn flush_all(&self, flush: Flush) {
@@ -319,12 +337,10 @@ impl<B: Backend> Host for Domain<B> {
     }
 
     fn map(&self, gpa: GuestPhys, bytes: u64, backing: Backing, perm: Perm) -> bool {
-        let done = self.frames.map(&mut self.slat.lock(), gpa, bytes, backing, perm);
+        let done =
+            self.with_slat(|slat, store| self.frames.map(slat, store, gpa, bytes, backing, perm));
         match done {
-            Ok(flush) => {
-                self.flush_all(flush);
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 log::warn!("{}: cannot map {bytes:#x} bytes at {gpa}: {error:?}", self.name);
                 false
@@ -333,8 +349,8 @@ impl<B: Backend> Host for Domain<B> {
     }
 
     fn unmap(&self, gpa: GuestPhys, bytes: u64) {
-        match self.slat.lock().unmap(&mut Store, Range { from: gpa, bytes }) {
-            Ok(flush) => self.flush_all(flush),
+        match self.with_slat(|slat, store| slat.unmap(store, Range { from: gpa, bytes })) {
+            Ok(()) => {}
             Err(error) => log::error!("{}: cannot unmap {gpa}: {error:?}", self.name),
         }
     }
