@@ -28,6 +28,7 @@ static PRESENT: AtomicBool = AtomicBool::new(false);
 pub fn init() {
     // SAFETY: reading the status has no side effect.
     if unsafe { x86::io::inb(COMMAND) } == 0xff {
+        log::info!("no PS/2 controller, and USB keyboards are not driven: type on a serial port");
         return;
     }
     // Ports off, output emptied; then the command byte: interrupts on, translation on.
@@ -37,12 +38,18 @@ pub fn init() {
         take();
     }
     command(0x20);
-    let Some(byte) = wait_for_byte() else { return };
+    let Some(byte) = wait_for_byte() else {
+        log::warn!("the PS/2 controller does not answer: type on a serial port");
+        return;
+    };
     command(0x60);
     send(byte & !0x30 | 0x43);
     command(0xae);
     command(0xa8);
-    // Mouse: enable reporting (F4h); no mouse answers with silence.
+    // Enable scanning and reporting (F4h): firmware may have left either off. What is not there
+    // answers with silence.
+    send(0xf4);
+    let _ = wait_for_byte();
     command(0xd4);
     send(0xf4);
     let _ = wait_for_byte();
@@ -51,6 +58,10 @@ pub fn init() {
         if let Err(error) = ioapic::route_isa(line, interrupt, 0) {
             log::warn!("8042: no interrupt {line}: {error:?}");
         }
+    }
+    // A byte from before would hold back the edge of every later one.
+    for _ in 0..16 {
+        take();
     }
 }
 
