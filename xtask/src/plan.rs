@@ -80,6 +80,21 @@ pub enum Step {
     Monitor(String),
     /// Let some time pass.
     Wait(Duration),
+    /// Wait until the last guest, which may be a hostile one, has ended in this way.
+    Ended(Ending),
+}
+
+/// How a guest ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// It, or what served it, failed.
+    Crash,
+    /// It switched itself off.
+    PowerOff,
+    /// A command ended it.
+    Destroyed,
+    /// In one way or the other.
+    Any,
 }
 
 /// One guest.

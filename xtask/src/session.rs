@@ -4,7 +4,7 @@
 use crate::control::{self, Command, GuestVerdict, Report};
 use crate::emulator::{Machine, Stream};
 use crate::outcome::{GuestLog, Measured, Outcome, Verdict};
-use crate::plan::{Plan, Step};
+use crate::plan::{Ending, Plan, Step};
 use crate::screen::Picture;
 use crate::terminal::{self, Raw};
 use anyhow::Result;
@@ -319,6 +319,19 @@ impl<'a> Session<'a> {
                 self.mark();
                 self.wait_until = Some(Instant::now() + Duration::from_millis(300));
             }
+            Step::Ended(wanted) => {
+                let (name, verdict) = self.hostile_verdict()?;
+                if !ended_as(&verdict, wanted) {
+                    let why = format!("guest {name} ended: {verdict:?}, expected {wanted:?}");
+                    return Some(Verdict::Crashed(why));
+                }
+                self.steps.pop_front();
+                self.mark();
+                self.news();
+                if self.steps.is_empty() {
+                    return Some(Verdict::Passed(format!("guest {name} ended: {verdict:?}")));
+                }
+            }
             other => {
                 self.steps.pop_front();
                 if let Err(error) = self.act(&other) {
@@ -356,7 +369,7 @@ impl<'a> Session<'a> {
             }
             Step::Monitor(text) => self.command(&Command::Monitor(text)),
             Step::Wait(time) => self.wait_until = Some(Instant::now() + *time),
-            Step::Until(_) => {}
+            Step::Until(_) | Step::Ended(_) => {}
         }
         Ok(())
     }
@@ -394,10 +407,25 @@ impl<'a> Session<'a> {
         self.searched_from.extend(marks);
     }
 
+    /// The last guest's name and its end.
+    fn hostile_verdict(&self) -> Option<(String, GuestVerdict)> {
+        let name = &self.plan.guests.last()?.name;
+        let verdict = self.outcome.guests.get(name)?.verdict.clone()?;
+        Some((name.clone(), verdict))
+    }
+
+    /// Whether a guest's crash is what the plan expects.
+    fn may_crash(&self, name: &str) -> bool {
+        let hostile = self.plan.guests.last().is_some_and(|guest| guest.name == name);
+        hostile && self.plan.steps.iter().any(|step| matches!(step, Step::Ended(_)))
+    }
+
     /// Whether all guests, the hypervisor or the emulator have ended.
     fn ended(&mut self) -> Option<Verdict> {
         let crash = self.outcome.guests.iter().find_map(|(name, guest)| match &guest.verdict {
-            Some(GuestVerdict::Crash(why)) => Some(format!("guest {name}: {why}")),
+            Some(GuestVerdict::Crash(why)) if !self.may_crash(name) => {
+                Some(format!("guest {name}: {why}"))
+            }
             _ => None,
         });
         if let Some(why) = crash {
@@ -471,6 +499,7 @@ impl<'a> Session<'a> {
     fn out_of_time(&self) -> Option<Verdict> {
         let waiting = match self.steps.front() {
             Some(Step::Until(text)) => format!("waiting for {text:?}"),
+            Some(Step::Ended(how)) => format!("waiting for the last guest's end ({how:?})"),
             _ => "waiting for the guest to power off".to_owned(),
         };
         if self.plan.timeout.is_some_and(|limit| self.started.elapsed() > limit) {
@@ -550,6 +579,15 @@ impl<'a> Session<'a> {
                 Err(_) => {}
             }
         }
+    }
+}
+
+fn ended_as(verdict: &GuestVerdict, wanted: Ending) -> bool {
+    match wanted {
+        Ending::Any => true,
+        Ending::Crash => matches!(verdict, GuestVerdict::Crash(_)),
+        Ending::PowerOff => *verdict == GuestVerdict::PowerOff,
+        Ending::Destroyed => *verdict == GuestVerdict::Destroyed,
     }
 }
 

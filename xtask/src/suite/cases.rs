@@ -1,7 +1,7 @@
 //! The suite's list: `tests/suite/*.toml`, read and checked.
 
 use crate::config::Value;
-use crate::plan::{Step, Vendor};
+use crate::plan::{Ending, Step, Vendor};
 use crate::{control, paths};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -28,6 +28,9 @@ pub struct Case {
     /// CPUs of the machine.
     #[serde(default = "default_one")]
     pub host_cpus: u32,
+    /// The machine's CPU by the emulator's name; needs a single vendor.
+    #[serde(default)]
+    pub cpu_model: Option<String>,
     /// Vendors it runs on.
     #[serde(default = "default_vendors")]
     pub vendors: Vec<Vendor>,
@@ -114,7 +117,7 @@ impl Case {
 
 fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> {
     let Some((key, value)) = step.iter().next().filter(|_| step.len() == 1) else {
-        bail!("a step is one of until, type, send, keys, monitor, wait; found {step:?}");
+        bail!("a step is one of until, type, send, keys, monitor, wait, ended; found {step:?}");
     };
     let text = || value.as_str().map(str::to_owned).with_context(|| format!("{key} takes a text"));
     Ok(match key.as_str() {
@@ -128,7 +131,14 @@ fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> 
             let seconds = u64::try_from(seconds)? * if bochs { 4 } else { 1 };
             Step::Wait(Duration::from_secs(seconds))
         }
-        other => bail!("a step is until, type, send, keys, monitor or wait; not {other}"),
+        "ended" => Step::Ended(match text()?.as_str() {
+            "crash" => Ending::Crash,
+            "poweroff" => Ending::PowerOff,
+            "destroyed" => Ending::Destroyed,
+            "any" => Ending::Any,
+            other => bail!("ended is crash, poweroff, destroyed or any; not {other}"),
+        }),
+        other => bail!("a step is until, type, send, keys, monitor, wait or ended; not {other}"),
     })
 }
 
@@ -166,6 +176,8 @@ mod tests {
         assert!(!cases.is_empty());
         for case in cases {
             case.settings().unwrap();
+            // The emulators have different models.
+            assert!(case.cpu_model.is_none() || case.vendors.len() == 1, "{}", case.name);
             for why in case.skip.values().chain(case.full.values()) {
                 assert!(why.len() > 10, "{}: {why:?}", case.name);
             }

@@ -226,7 +226,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
             cpus: case.host_cpus,
             display: Display::None,
             icount: false,
-            cpu_model: None,
+            cpu_model: case.cpu_model.clone(),
         },
         snapshot: true,
         bare: args.bare,
