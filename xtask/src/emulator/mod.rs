@@ -53,6 +53,19 @@ impl Machine {
         self.child.try_wait().ok().flatten()
     }
 
+    /// How long the emulator wanted a CPU of this machine and had none: time in which nobody can
+    /// expect anything of it. The CPU it emulates is one of its threads, so the worst counts
+    /// (Linux' Documentation/scheduler/sched-stats.rst).
+    pub fn starved(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let waited = |task: std::fs::DirEntry| -> Option<u64> {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split_whitespace().nth(1)?.parse().ok()
+        };
+        let worst = threads.into_iter().flatten().flatten().filter_map(waited).max();
+        Duration::from_nanos(worst.unwrap_or(0))
+    }
+
     /// Gives it a moment to end by itself, then ends it.
     pub fn end(&mut self, patience: Duration) {
         let limit = Instant::now() + patience;
@@ -112,7 +125,7 @@ impl Listener {
             Listener::Unix(listener) => listener.set_nonblocking(true)?,
             Listener::Tcp(listener) => listener.set_nonblocking(true)?,
         }
-        let limit = Instant::now() + Duration::from_secs(30);
+        let limit = Instant::now() + Duration::from_secs(180);
         loop {
             let accepted = match self {
                 Listener::Unix(listener) => listener.accept().map(|(stream, _)| {
@@ -139,7 +152,7 @@ impl Listener {
                 bail!("the emulator ended at once ({status})");
             }
             if Instant::now() > limit {
-                bail!("the emulator did not open its {what} within 30 s");
+                bail!("the emulator did not open its {what} within 180 s");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
