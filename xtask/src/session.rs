@@ -381,9 +381,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// A text of the plan's `never` that was seen.
+    /// A line with one of the plan's `never` texts that was seen.
     fn forbidden(&self) -> Option<String> {
-        self.plan.never.iter().find(|text| self.find(text).is_some()).cloned()
+        let text = self.plan.never.iter().find(|text| self.find(text).is_some())?;
+        let serial = self.outcome.guests.values().find_map(|guest| {
+            let serial = String::from_utf8_lossy(&guest.serial);
+            serial.lines().find(|line| line.contains(text.as_str())).map(str::to_owned)
+        });
+        Some(serial.unwrap_or_else(|| text.clone()))
     }
 
     fn find(&self, text: &str) -> Option<String> {
