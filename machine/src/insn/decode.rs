@@ -198,7 +198,8 @@ fn register(register: Register) -> Option<Place> {
         Register::CH => Place::High(Gpr::Rcx),
         Register::DH => Place::High(Gpr::Rdx),
         Register::BH => Place::High(Gpr::Rbx),
-        gpr if gpr.is_gpr() => Place::Reg(Gpr::from_bits(gpr.number() as u8)),
+        // Byte registers are numbered otherwise: AH to BH stand between BL and SPL.
+        gpr if gpr.is_gpr() => Place::Reg(Gpr::from_bits(gpr.full_register().number() as u8)),
         seg if seg.is_segment_register() => Place::Seg(segment(seg)?),
         cr if cr.is_cr() => Place::Cr(cr.number() as u8),
         dr if dr.is_dr() => Place::Dr(dr.number() as u8),
@@ -300,6 +301,19 @@ mod tests {
         assert_eq!((insn.op, insn.width), (Op::Movzx(1), 4));
         let insn = decode(&[0x88, 0x27], 0, 16).unwrap();
         assert_eq!(insn.src, Place::High(Gpr::Rax));
+    }
+
+    #[test]
+    fn byte_registers_that_need_rex_are_the_ones_that_the_encoding_names() {
+        for (bytes, gpr) in [
+            ([0x40, 0x88, 0x23], Gpr::Rsp),
+            ([0x40, 0x88, 0x3b], Gpr::Rdi),
+            ([0x44, 0x88, 0x03], Gpr::R8),
+            ([0x44, 0x88, 0x13], Gpr::R10),
+            ([0x44, 0x88, 0x3b], Gpr::R15),
+        ] {
+            assert_eq!(decode(&bytes, 0, 64).unwrap().src, Place::Reg(gpr));
+        }
     }
 
     #[test]
