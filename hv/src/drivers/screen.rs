@@ -9,17 +9,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use font8x8::UnicodeFonts;
-
 use crate::boot::{Boot, FrameBufferInfo, Screen as BootScreen};
 use crate::cpu::lock::IrqLock;
 use crate::mem::{Cache, Phys, map_mmio};
 
 /// A character and its VGA attribute.
 pub type Cell = (u8, u8);
-
-/// Bytes of an 8 by 16 glyph, one per line, the leftmost pixel in the top bit.
-pub type Glyph = [u8; 16];
 
 const BLANK: Cell = (b' ', 7);
 /// Attribute of text that tells why the machine stops: white on red.
@@ -59,7 +54,6 @@ struct Screen {
     columns: usize,
     rows: usize,
     cursor: usize,
-    glyph: fn(u8) -> Glyph,
 }
 
 static SCREEN: IrqLock<Screen> = IrqLock::new(Screen {
@@ -68,7 +62,6 @@ static SCREEN: IrqLock<Screen> = IrqLock::new(Screen {
     columns: 0,
     rows: 0,
     cursor: 0,
-    glyph: built_in_glyph,
 });
 static LOG_SHOWN: AtomicBool = AtomicBool::new(true);
 
@@ -126,11 +119,6 @@ pub fn geometry() -> Option<Geometry> {
 /// Whether log lines are drawn; off while a guest has the screen.
 pub fn show_log(shown: bool) {
     LOG_SHOWN.store(shown, Ordering::Release);
-}
-
-/// Uses another font on a frame buffer, such as the guest BIOS's own.
-pub fn set_font(glyph: fn(u8) -> Glyph) {
-    SCREEN.lock().glyph = glyph;
 }
 
 /// Writes log text, scrolling.
@@ -273,7 +261,7 @@ impl Screen {
             Output::Pixels { base, info } => {
                 let (x, y) = (at % self.columns * GLYPH_WIDTH, at / self.columns * GLYPH_HEIGHT);
                 let colours = [attribute >> 4, attribute & 15].map(|c| PALETTE[usize::from(c)]);
-                for (line, bits) in (self.glyph)(byte).into_iter().enumerate() {
+                for (line, &bits) in glyph(byte).iter().enumerate() {
                     for i in 0..GLYPH_WIDTH {
                         let colour = colours[usize::from(bits >> (7 - i) & 1)];
                         pixel(*base, info, x + i, y + line, colour);
@@ -317,10 +305,10 @@ fn encode(info: &FrameBufferInfo, colour: u32) -> u32 {
     })
 }
 
-/// The font of the `font8x8` crate, every line twice.
-fn built_in_glyph(byte: u8) -> Glyph {
-    let lines = font8x8::BASIC_FONTS.get(char::from(byte)).unwrap_or([0; 8]);
-    core::array::from_fn(|i| lines[i / 2].reverse_bits())
+/// The lines of a character in the font of our BIOS; the leftmost pixel is the top bit.
+fn glyph(byte: u8) -> &'static [u8] {
+    let at = usize::from(byte) * GLYPH_HEIGHT;
+    &bios::fonts::FONT_8X16[at..at + GLYPH_HEIGHT]
 }
 
 #[cfg(test)]
@@ -346,14 +334,8 @@ mod tests {
 
     #[test]
     fn text_wraps_and_scrolls() {
-        let mut screen = Screen {
-            output: Output::None,
-            cells: vec![BLANK; 6],
-            columns: 3,
-            rows: 2,
-            cursor: 0,
-            glyph: built_in_glyph,
-        };
+        let mut screen =
+            Screen { output: Output::None, cells: vec![BLANK; 6], columns: 3, rows: 2, cursor: 0 };
         let shown = |s: &Screen| s.cells.iter().map(|c| char::from(c.0)).collect::<String>();
         screen.write("abcd", 7);
         assert_eq!(shown(&screen), "abcd  ");
@@ -366,14 +348,8 @@ mod tests {
 
     #[test]
     fn before_there_is_memory_text_wraps_to_the_top_and_nothing_is_kept() {
-        let mut screen = Screen {
-            output: Output::None,
-            cells: Vec::new(),
-            columns: 3,
-            rows: 2,
-            cursor: 0,
-            glyph: built_in_glyph,
-        };
+        let mut screen =
+            Screen { output: Output::None, cells: Vec::new(), columns: 3, rows: 2, cursor: 0 };
         screen.write("one\ntwo\nthree\n", 7);
         assert!(screen.cells.is_empty() && screen.cursor <= 6);
     }
