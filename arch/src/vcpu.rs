@@ -115,6 +115,13 @@ pub trait Vcpu {
     /// shadows, guest TLB entries) follows.
     fn set_reg(&mut self, reg: SysReg, value: u64);
 
+    /// Hands over the four page-directory-pointer entries after CR0, CR3 or CR4 were set so that PAE
+    /// paging is on. Only VMX holds them apart from CR3 (SDM 3C "Guest
+    /// Page-Directory-Pointer-Table Entries").
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        let _ = entries;
+    }
+
     /// A segment or table register.
     fn segment(&self, reg: SegReg) -> Segment;
     /// Sets a segment or table register.

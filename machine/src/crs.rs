@@ -7,7 +7,7 @@ use crate::insn::exec::{cpl, register};
 use crate::insn::{Insn, Op, Place};
 use arch::control::{cr0, cr4, efer};
 use arch::exit::CrAccess;
-use arch::{Fault, Gpr, Resume, SegReg, Segment, SysReg, Vcpu};
+use arch::{Fault, Gpr, GuestPhys, Resume, SegReg, Segment, SysReg, Vcpu};
 
 /// CR4 bits that the guest may set where CPUID offers them all; the vendor's CPU checks the rest.
 const CR4_ALLOWED: u64 = cr4::VME
@@ -114,6 +114,7 @@ impl Machine {
         cr: u8,
         value: u64,
     ) -> Result<(), Fault> {
+        let pdptes = self.pdptes_after(vcpu, cr, value)?;
         match cr {
             0 => set_cr0(vcpu, value)?,
             2 => vcpu.set_reg(SysReg::Cr2, value),
@@ -127,7 +128,50 @@ impl Machine {
             }
             _ => return Err(Fault::UD),
         }
+        if let Some(entries) = pdptes {
+            vcpu.set_pdptes(entries);
+        }
         Ok(())
+    }
+
+    /// The page-directory-pointer entries that this write of a control register loads, if PAE
+    /// paging is on after it (SDM 3A "PDPTE Registers").
+    fn pdptes_after<V: Vcpu>(
+        &self,
+        vcpu: &V,
+        cr: u8,
+        value: u64,
+    ) -> Result<Option<[u64; 4]>, Fault> {
+        let now = |number, reg| if cr == number { value } else { vcpu.reg(reg) };
+        if !matches!(cr, 0 | 3 | 4)
+            || vcpu.reg(SysReg::Efer) & efer::LME != 0
+            || now(0, SysReg::Cr0) & cr0::PG == 0
+            || now(4, SysReg::Cr4) & cr4::PAE == 0
+        {
+            return Ok(None);
+        }
+        self.pdptes(now(3, SysReg::Cr3)).map(Some)
+    }
+
+    /// Reads the page-directory-pointer entries that CR3 leads to.
+    ///
+    /// # Errors
+    /// #GP(0) if one that is present has a reserved bit (SDM 3A "PDPTE Registers"). Bit 5 is let
+    /// through and dropped: QEMU's emulation marks entries as accessed.
+    pub(crate) fn pdptes(&self, cr3: u64) -> Result<[u64; 4], Fault> {
+        const P: u64 = 1;
+        const ACCESSED: u64 = 1 << 5;
+        const RESERVED: u64 = 0x1c6;
+        let beyond = u64::MAX.checked_shl(self.cpuid.physical_bits().into()).unwrap_or(0);
+        let mut entries = [0; 4];
+        for (n, entry) in (0..).zip(&mut entries) {
+            let at = GuestPhys((cr3 & 0xffff_ffe0) + 8 * n);
+            *entry = self.ram.read_u64(at).unwrap_or(u64::MAX) & !ACCESSED;
+            if *entry & P != 0 && *entry & (RESERVED | beyond) != 0 {
+                return Err(Fault::GP0);
+            }
+        }
+        Ok(entries)
     }
 
     /// MOV to or from a debug register.

@@ -13,7 +13,7 @@ use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
 use crate::insn::alu::mask;
-use arch::control::{cr0, efer, rflags};
+use arch::control::{cr0, cr4, efer, rflags};
 use arch::event::vector;
 use arch::exit::TaskSwitchSource;
 use arch::{Access, EventKind, Exit, Fault, Gpr, Resume, SegReg, Segment, SysReg, Vcpu, Why};
@@ -220,7 +220,12 @@ fn enter<V: Vcpu, H: Host>(
 ) -> Result<(), Fault> {
     let old_cr0 = vcpu.reg(SysReg::Cr0);
     if format == Format::Bits32 && old_cr0 & cr0::PG != 0 {
+        let pae = vcpu.reg(SysReg::Cr4) & cr4::PAE != 0;
+        let pdptes = if pae { Some(tables.pdptes(state.cr3)?) } else { None };
         vcpu.set_reg(SysReg::Cr3, state.cr3.into());
+        if let Some(entries) = pdptes {
+            vcpu.set_pdptes(entries);
+        }
     }
     vcpu.set_reg(SysReg::Cr0, old_cr0 | cr0::TS);
     // Local breakpoints and LE are a task's own (SDM 3B "Debug Control Register (DR7)").

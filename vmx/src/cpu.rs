@@ -104,15 +104,6 @@ impl VmxVcpu {
         self.lazy.dr = dr;
     }
 
-    /// Sets the four page-directory-pointer entries that PAE paging holds on to. Under EPT a MOV to
-    /// CR3 of the guest's loads them; after `set_reg` of CR3, or of CR0 or CR4 that turns PAE
-    /// paging on, this must (SDM 3C "Guest Page-Directory-Pointer-Table Entries").
-    pub fn set_pdptes(&mut self, entries: [u64; 4]) {
-        for (field, entry) in PDPTES.into_iter().zip(entries) {
-            self.vmcs.set(field, entry);
-        }
-    }
-
     pub(crate) const fn vpid(&self) -> Option<Vpid> {
         self.vpid
     }
@@ -320,6 +311,13 @@ impl Vcpu for VmxVcpu {
 
     fn set_reg(&mut self, reg: SysReg, value: u64) {
         self.write_reg(reg, value);
+    }
+
+    /// Under EPT a MOV to CR3 of the guest's loads them itself; entry loads them from here.
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        for (field, entry) in PDPTES.into_iter().zip(entries) {
+            self.vmcs.set(field, entry);
+        }
     }
 
     #[inline]

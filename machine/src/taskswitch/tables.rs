@@ -27,6 +27,11 @@ impl<'a, H: Host> Tables<'a, H> {
         self.paging = implicit(self.machine, vcpu);
     }
 
+    /// What a CR3 under PAE paging leads to.
+    pub fn pdptes(&self, cr3: u32) -> Result<[u64; 4], Fault> {
+        self.machine.pdptes(cr3.into())
+    }
+
     fn translate(&self, at: u64, access: Access) -> Result<GuestPhys, Fault> {
         let at = GuestVirt(at & 0xffff_ffff);
         Ok(self.paging.translate(&self.machine.ram, at, access)?.gpa)
