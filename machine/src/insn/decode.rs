@@ -62,6 +62,10 @@ fn op(raw: &Instruction) -> Option<Op> {
         Mnemonic::Bts => Op::Bit(BitOp::Set),
         Mnemonic::Btr => Op::Bit(BitOp::Reset),
         Mnemonic::Btc => Op::Bit(BitOp::Complement),
+        // With one operand the product is in two registers: nobody multiplies so by a device.
+        Mnemonic::Imul if raw.op_count() > 1 => Op::Imul { immediate: raw.op_count() == 3 },
+        Mnemonic::Bsf => Op::Bsf,
+        Mnemonic::Bsr => Op::Bsr,
         Mnemonic::Shl | Mnemonic::Sal => Op::Shift(Shift::Shl),
         Mnemonic::Shr => Op::Shift(Shift::Shr),
         Mnemonic::Sar => Op::Shift(Shift::Sar),
@@ -169,6 +173,9 @@ fn operands(insn: &mut Insn, raw: &Instruction, bits: u32) -> Option<()> {
         } else {
             insn.src = place;
         }
+    }
+    if raw.mnemonic() == Mnemonic::Imul && raw.op_count() == 3 {
+        insn.imm = raw.immediate(2);
     }
     if insn.dst == Place::Mem || insn.src == Place::Mem {
         insn.segment = segment(raw.memory_segment())?;

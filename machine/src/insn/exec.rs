@@ -1,6 +1,6 @@
 //! Executes an [`Insn`] on a vCPU: registers and flags by the [`Vcpu`] trait, memory by [`Memory`].
 
-use super::alu::{alu, condition, inc_dec, mask, shift, sign_extend};
+use super::alu::{alu, condition, inc_dec, mask, multiply, shift, sign_extend};
 use super::string;
 use super::{Alu, BitOp, Insn, Memory, Op, Place, Trap};
 use arch::control::{cr0, efer, rflags};
@@ -94,6 +94,24 @@ pub fn execute<V: Vcpu, M: Memory>(
             let (result, flags) = shift(op, a, count, width, flags);
             store(vcpu, memory, insn, insn.dst, width, result)?;
             vcpu.set_rflags(flags);
+        }
+        Op::Imul { immediate } => {
+            let a = load(vcpu, memory, insn, insn.src, width)?;
+            let b = load(vcpu, memory, insn, if immediate { Place::Imm } else { insn.dst }, width)?;
+            let (product, flags) = multiply(a, b, width, flags);
+            store(vcpu, memory, insn, insn.dst, width, product)?;
+            vcpu.set_rflags(flags);
+        }
+        Op::Bsf | Op::Bsr => {
+            let value = load(vcpu, memory, insn, insn.src, width)?;
+            if value == 0 {
+                // The destination stays (APM3 "BSF"; Intel's CPUs do so without saying).
+                vcpu.set_rflags(flags | rflags::ZF);
+                return Ok(Progress::Done);
+            }
+            let found = if insn.op == Op::Bsf { value.trailing_zeros() } else { value.ilog2() };
+            store(vcpu, memory, insn, insn.dst, width, found.into())?;
+            vcpu.set_rflags(flags & !rflags::ZF);
         }
         Op::Xchg => {
             let a = load(vcpu, memory, insn, insn.dst, width)?;

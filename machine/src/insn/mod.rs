@@ -158,6 +158,15 @@ pub enum Op {
     Cmpxchg,
     /// Bit test and change.
     Bit(BitOp),
+    /// Signed product of dst and src, or of src and the immediate if there is one.
+    Imul {
+        /// The immediate is a factor, instead of dst.
+        immediate: bool,
+    },
+    /// Number of the lowest bit that is set in src.
+    Bsf,
+    /// Number of the highest bit that is set in src.
+    Bsr,
     /// Shift or rotate by src.
     Shift(Shift),
     /// dst = condition (by number, SDM 1 "EFLAGS Condition Codes").
