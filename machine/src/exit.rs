@@ -2,12 +2,14 @@
 
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
+use crate::insn::exec::{cpl, linear};
 use crate::memmap::Region;
 use crate::{Machine, reset};
 use arch::control::rflags;
 use arch::event::vector;
 use arch::exit::NestedFault;
-use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SysReg, Vcpu, Why};
+use arch::paging::Paging;
+use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SegReg, SysReg, Vcpu, Why};
 
 /// DR6: single step.
 const DR6_BS: u64 = 1 << 14;
@@ -172,6 +174,9 @@ impl Machine {
 
     fn rdmsr<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
         let msr = vcpu.gprs().rcx() as u32;
+        if matches!(msr, 0x808 | 0x80a) {
+            self.take_tpr(cpu, vcpu);
+        }
         match self.read_msr(cpu, vcpu, host, msr) {
             Ok(value) => {
                 vcpu.gprs_mut().set_rax(value & 0xffff_ffff);
@@ -250,6 +255,13 @@ impl Machine {
         let region = self.memmap.lock().find(fault.gpa);
         match region {
             Region::Ram if self.fill(host, fault.gpa, Perm::RWX) => Resume::Again,
+            // Where second-level tables keep accessed bits, walking a guest's tables counts as
+            // writing them (SDM 3C "Accessed and Dirty Flags for EPT", APM2 15.25.5).
+            Region::Shadow
+                if fault.access.contains(Access::WALK) && self.fill(host, fault.gpa, Perm::RWX) =>
+            {
+                Resume::Again
+            }
             Region::Shadow
                 if !fault.access.contains(Access::WRITE)
                     && self.fill(host, fault.gpa, Perm::RX) =>
@@ -260,10 +272,7 @@ impl Machine {
                 log::error!("vcpu {}: jumped to {}, where nothing is", cpu.id, fault.gpa);
                 Resume::Stop(Why::Unhandled(fault.gpa.0))
             }
-            _ if fault.access.contains(Access::WALK) => {
-                log::error!("vcpu {}: page tables at {}, not in RAM", cpu.id, fault.gpa);
-                Resume::Stop(Why::Unhandled(fault.gpa.0))
-            }
+            _ if fault.access.contains(Access::WALK) => self.bad_tables(cpu, vcpu, region, fault),
             _ if vcpu.pending_event().is_some() => {
                 // A stack or table in a device: what touched it is no instruction.
                 log::error!("vcpu {}: an event's delivery touched {}", cpu.id, fault.gpa);
@@ -271,6 +280,29 @@ impl Machine {
             }
             _ => self.emulate_io(cpu, vcpu, host),
         }
+    }
+
+    /// The guest's page tables lead out of RAM. Where nothing is, an entry reads as all-ones, which has
+    /// reserved bits: a page fault, if the CPU tells for which address.
+    #[cold]
+    fn bad_tables<V: Vcpu>(
+        &self,
+        cpu: &Cpu,
+        vcpu: &V,
+        region: Region,
+        fault: NestedFault,
+    ) -> Resume {
+        if let (Region::Hole | Region::Mmio(..), Some(at)) = (region, fault.gva) {
+            let paging = Paging::of(vcpu, self.cpuid.physical_bits());
+            let user = if cpl(vcpu) == 3 { Access::USER } else { Access::empty() };
+            let fetch = at.0 == linear(vcpu, SegReg::Cs, vcpu.rip());
+            let access = if fetch { Access::EXEC } else { Access::READ };
+            if let Err(fault) = paging.peek(&self.ram, at, access | user) {
+                return Resume::Raise(fault);
+            }
+        }
+        log::error!("vcpu {}: page tables at {}, not in RAM", cpu.id, fault.gpa);
+        Resume::Stop(Why::Unhandled(fault.gpa.0))
     }
 
     /// Executes an instruction that may ask for a reset or power-off.
@@ -288,6 +320,7 @@ impl Machine {
     }
 
     fn lapic_mmio<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
+        self.take_tpr(cpu, vcpu);
         let tpr = cpu.lapic.tpr();
         let resume = self.emulate(cpu, vcpu, host);
         if cpu.lapic.tpr() != tpr {

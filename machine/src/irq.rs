@@ -151,8 +151,7 @@ impl Machine {
         if cpu.activity == Activity::WaitForSipi {
             return false;
         }
-        let tpr = (vcpu.reg(SysReg::Cr8) as u8) << 4;
-        cpu.lapic.set_tpr(tpr);
+        self.take_tpr(cpu, vcpu);
         let enabled = vcpu.rflags() & rflags::IF != 0;
         let extint = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
         let vector = cpu.lapic.pending_vector();
@@ -275,6 +274,16 @@ impl Machine {
     /// Writes the task priority that xAPIC or x2APIC set through to the CPU.
     pub(crate) fn sync_tpr<V: Vcpu>(&self, cpu: &Cpu, vcpu: &mut V) {
         vcpu.set_reg(SysReg::Cr8, u64::from(cpu.lapic.tpr() >> 4));
+    }
+
+    /// The CPU moves CR8 without an exit: brings the local APIC's task priority after it. The
+    /// sub-class, which CR8 does not show, stays if the class did.
+    #[inline]
+    pub(crate) fn take_tpr<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V) {
+        let class = vcpu.reg(SysReg::Cr8) as u8;
+        if cpu.lapic.tpr() >> 4 != class {
+            cpu.lapic.set_tpr(class << 4);
+        }
     }
 
     /// Whether a vCPU's local APIC stands where the memory map expects it.
