@@ -27,6 +27,8 @@ pub struct MockCpu {
     pub window: (bool, bool, u8),
     /// Exits to come. When they run out, a host interrupt.
     pub script: VecDeque<Exit>,
+    /// The page-directory-pointer entries that were handed over.
+    pub pdptes: Option<[u64; 4]>,
     /// How often the TLB was flushed.
     pub flushes: u32,
 }
@@ -104,6 +106,10 @@ impl Vcpu for MockCpu {
 
     fn request_window(&mut self, interrupt: bool, nmi: bool, held_back: u8) {
         self.window = (interrupt, nmi, held_back);
+    }
+
+    fn set_pdptes(&mut self, entries: [u64; 4]) {
+        self.pdptes = Some(entries);
     }
 
     fn flush_tlb(&mut self) {

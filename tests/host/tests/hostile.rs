@@ -1,7 +1,10 @@
 //! A guest that tries everything hurts only itself: no panic, the machine goes on or stops with a
 //! reason.
 
-use arch::{Access, Event, Exit, Vcpu, Why};
+use arch::event::vector;
+use arch::exit::NestedFault;
+use arch::paging::error_code;
+use arch::{Access, Event, Exit, GuestPhys, GuestVirt, SysReg, Vcpu, Why};
 use devmodel::blk::Media;
 use host_tests::{Guest, Mode, Rng, Setup};
 use machine::{Drive, host::Output};
@@ -158,6 +161,25 @@ fn page_tables_outside_ram_stop_the_guest() {
     let mut guest = guest();
     let stop = guest.touch(0xd000_0000, Access::READ | Access::WALK);
     assert_eq!(stop, Some(Why::Unhandled(0xd000_0000)));
+}
+
+#[test]
+fn a_table_where_nothing_is_reads_as_all_ones_which_has_reserved_bits() {
+    let mut guest = guest();
+    guest.set_mode(0, Mode::Long);
+    let top = guest.vcpus[0].reg(SysReg::Cr3);
+    guest.store(top + 8, 8, 0xd000_0007);
+    let gva = 0x80_1234_5678;
+    let stop = guest.exit(Exit::NestedFault(NestedFault {
+        gpa: GuestPhys(0xd000_0000),
+        gva: Some(GuestVirt(gva)),
+        access: Access::READ | Access::WALK,
+        present: false,
+    }));
+    assert_eq!(stop, None);
+    let fault = Event::exception(vector::PF, Some(error_code::P | error_code::RSVD));
+    assert_eq!(guest.vcpus[0].pending, Some(fault));
+    assert_eq!(guest.vcpus[0].reg(SysReg::Cr2), gva);
 }
 
 #[test]

@@ -171,6 +171,24 @@ fn mmio(guest: &mut Guest, gpa: u64, value: u32) {
     assert_eq!(guest.touch(gpa, Access::WRITE), None);
 }
 
+#[test]
+fn the_task_priority_is_one_by_mmio_and_by_cr8_and_keeps_its_sub_class() {
+    let mut guest = virtual_wire();
+    let read = |guest: &mut Guest| {
+        guest.at(&[0x8b, 0x03]);
+        guest.vcpus[0].gprs.set_rbx(0xfee0_0080);
+        assert_eq!(guest.touch(0xfee0_0080, Access::READ), None);
+        guest.vcpus[0].gprs.rax()
+    };
+    mmio(&mut guest, 0xfee0_0080, 0x35);
+    assert_eq!(guest.vcpus[0].reg(SysReg::Cr8), 3);
+    let _ = guest.enter(0);
+    assert_eq!(read(&mut guest), 0x35);
+    // MOV to CR8 makes no exit.
+    guest.vcpus[0].set_reg(SysReg::Cr8, 5);
+    assert_eq!(read(&mut guest), 0x50);
+}
+
 /// WRMSR.
 fn wrmsr(guest: &mut Guest, n: usize, msr: u32, value: u64) {
     let vcpu = &mut guest.vcpus[n];

@@ -1,6 +1,6 @@
 //! Hardware task switches, which VMX leaves to the hypervisor.
 
-use arch::control::{cr0, rflags};
+use arch::control::{cr0, cr4, rflags};
 use arch::event::vector;
 use arch::exit::TaskSwitchSource::{self, Call, Gate, Iret, Jmp};
 use arch::{Event, EventKind, Exit, Gpr, SegReg, Segment, SysReg, Vcpu};
@@ -126,6 +126,39 @@ fn a_jump_saves_the_old_task_loads_the_new_one_and_hands_over_busy() {
     assert_ne!(vcpu.reg(SysReg::Cr0) & cr0::TS, 0);
     assert_eq!(vcpu.reg(SysReg::Cr3), 0x1_0000, "no paging, no CR3");
     assert_eq!(kind(&guest, CODE_3), 0xfb, "accessed");
+}
+
+#[test]
+fn under_pae_the_new_tables_are_handed_over_and_judged() {
+    const OLD_PDPT: u64 = 0xc000;
+    const NEW_PDPT: u64 = 0xc020;
+    const DIRECTORY: u64 = 0xd000;
+    let pae_guest = |entry: u64| {
+        let mut guest = guest();
+        guest.store(DIRECTORY, 8, 0xe3);
+        guest.store(OLD_PDPT, 8, DIRECTORY | 1);
+        guest.store(NEW_PDPT, 8, entry);
+        guest.store(NEW_TSS + 28, 4, NEW_PDPT);
+        // Ring 0, so that the pages need no user bit.
+        for (offset, selector) in [(72, DATA), (76, CODE), (80, DATA), (84, DATA), (92, DATA)] {
+            guest.store(NEW_TSS + offset, 4, selector.into());
+        }
+        let vcpu = &mut guest.vcpus[0];
+        vcpu.set_reg(SysReg::Cr3, OLD_PDPT);
+        vcpu.set_reg(SysReg::Cr4, cr4::PAE);
+        vcpu.set_reg(SysReg::Cr0, vcpu.reg(SysReg::Cr0) | cr0::PG);
+        switch(&mut guest, NEW, Jmp);
+        guest
+    };
+    // Bit 5 is an emulator's mark.
+    let guest = pae_guest(DIRECTORY | 0x21);
+    assert_eq!(guest.vcpus[0].pending, None);
+    assert_eq!(guest.vcpus[0].reg(SysReg::Cr3), NEW_PDPT);
+    assert_eq!(guest.vcpus[0].pdptes, Some([DIRECTORY | 1, 0, 0, 0]));
+    // Bit 1 is reserved.
+    let guest = pae_guest(DIRECTORY | 3);
+    assert_eq!(guest.vcpus[0].pending, Some(Event::exception(vector::GP, Some(0))));
+    assert_eq!(guest.vcpus[0].pdptes, None);
 }
 
 #[test]
