@@ -21,8 +21,8 @@ impl Clock {
         let khz = u128::from(tsc_khz.max(1));
         Clock {
             start_tsc,
-            ns_per_tick: ((1_000_000u128 << 32) / khz) as u64,
-            ticks_per_ns: ((khz << 32) / 1_000_000) as u64,
+            ns_per_tick: (1_000_000u128 << 32).div_ceil(khz) as u64,
+            ticks_per_ns: (khz << 32).div_ceil(1_000_000) as u64,
             tsc_khz: khz as u64,
         }
     }
@@ -42,9 +42,8 @@ impl Clock {
     pub fn tsc(&self, time: Nanos) -> u64 {
         let ticks = (u128::from(time.0) * u128::from(self.ticks_per_ns)) >> 32;
         let ticks = if ticks >> 64 == 0 { ticks as u64 } else { u64::MAX };
-        // Both factors are rounded down; the error grows with time, by at most 2^-32 a tick each.
-        let slack = (ticks >> 30) + 2;
-        self.start_tsc.saturating_add(ticks).saturating_add(slack)
+        // Both factors are rounded up, so that only the last digits can be missing.
+        self.start_tsc.saturating_add(ticks).saturating_add(2)
     }
 
     /// Ticks of the TSC in a millisecond.
