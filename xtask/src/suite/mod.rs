@@ -71,7 +71,7 @@ fn host_checks(args: &TestArgs) -> Vec<Row> {
         Row::host(name, started.elapsed().as_secs_f64(), result)
     };
     vec![
-        timed("unit tests", &|| with(&["test", "--quiet"])),
+        timed("unit tests", &|| with(&["test", "--quiet", "--no-fail-fast"])),
         timed("tidy", &tidy::check),
         timed("formatting", &|| with(&["fmt", "--all", "--check"])),
         timed("clippy", &|| {
