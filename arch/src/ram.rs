@@ -4,7 +4,8 @@
 //! copied out once; nothing borrows from guest memory.
 
 use crate::addr::GuestPhys;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::page::{PAGE_CELLS, SharedPage};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Where RAM above the 32-bit hole starts.
 pub const HIGH_RAM: u64 = 1 << 32;
@@ -239,17 +240,55 @@ impl GuestRam {
         current: u64,
         new: u64,
     ) -> Result<bool, NotRam> {
+        let (cell, mask, shift) = self.part(at, width)?;
+        let shifted = |value: u64| value << shift & mask;
+        let swapped = cell.fetch_update(Relaxed, Relaxed, |old| {
+            (old & mask == shifted(current)).then_some(old & !mask | shifted(new))
+        });
+        Ok(swapped.is_ok())
+    }
+
+    /// Sets bits of the aligned `width` bytes (1, 2, 4 or 8) at `at`, as a locked OR does, in sequential
+    /// order. What stood there before.
+    ///
+    /// # Errors
+    /// [`NotRam`] outside RAM, or where the access straddles an 8-byte cell.
+    pub fn fetch_or(&self, at: GuestPhys, width: u8, bits: u64) -> Result<u64, NotRam> {
+        let (cell, mask, shift) = self.part(at, width)?;
+        Ok((cell.fetch_or(bits << shift & mask, SeqCst) & mask) >> shift)
+    }
+
+    /// Clears bits, otherwise as [`fetch_or`](GuestRam::fetch_or).
+    ///
+    /// # Errors
+    /// [`NotRam`] outside RAM, or where the access straddles an 8-byte cell.
+    pub fn fetch_clear(&self, at: GuestPhys, width: u8, bits: u64) -> Result<u64, NotRam> {
+        let (cell, mask, shift) = self.part(at, width)?;
+        Ok((cell.fetch_and(!(bits << shift & mask), SeqCst) & mask) >> shift)
+    }
+
+    /// The page that holds `at`, for who shares it with the guest.
+    #[must_use]
+    pub fn page(&self, at: GuestPhys) -> Option<SharedPage> {
+        let cells = self.run(at.page(), PAGE_CELLS * 8).ok()?;
+        cells.try_into().ok().map(SharedPage::new)
+    }
+
+    /// Whether both are the same memory.
+    #[must_use]
+    pub fn is_same(&self, other: &GuestRam) -> bool {
+        core::ptr::eq(self.low, other.low) && core::ptr::eq(self.high, other.high)
+    }
+
+    /// The cell, the mask and the shift of an access within one cell.
+    fn part(&self, at: GuestPhys, width: u8) -> Result<(&'static AtomicU64, u64, u64), NotRam> {
         let cell = self.cell(at.0).ok_or(NotRam)?;
         let (offset, width) = (at.0 & 7, u64::from(width.clamp(1, 8)));
         if offset + width > 8 {
             return Err(NotRam);
         }
         let mask = if width == 8 { u64::MAX } else { ((1 << (width * 8)) - 1) << (offset * 8) };
-        let shifted = |value: u64| value << (offset * 8) & mask;
-        let swapped = cell.fetch_update(Relaxed, Relaxed, |old| {
-            (old & mask == shifted(current)).then_some(old & !mask | shifted(new))
-        });
-        Ok(swapped.is_ok())
+        Ok((cell, mask, offset * 8))
     }
 
     /// The cells that hold `len` bytes from `at`.

@@ -1,4 +1,16 @@
-//! Xen's guest ABI: event channels, grants, XenStore, back and front ends. Empty so far; the
-//! place is kept so that the arrows between crates are settled (docs/architecture.md).
+//! Xen's guest ABI: event channels, grants, XenStore, back and front ends.
+//!
+//! Facts come from Xen's public headers (`xen/include/public`), in types of our own. Start at `seam` (what
+//! the parts need of each other and of the machine), then the part that you look for.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod errno;
+pub mod seam;
+
+pub use errno::Errno;
+pub use seam::{DomId, GrantAccess, GrantRef, Grants, Pinned, Port};

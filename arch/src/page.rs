@@ -1,0 +1,150 @@
+//! One 4 KiB page that hypervisor and guests share: a ring, a grant frame, the shared info page.
+//!
+//! As [`GuestRam`](crate::GuestRam), but offsets begin at the page. Accesses are relaxed; who needs an
+//! order between them (rings) puts `core::sync::atomic::fence` there.
+
+use crate::addr::GuestPhys;
+use crate::ram::{GuestRam, NotRam};
+use core::sync::atomic::AtomicU64;
+
+/// 8-byte cells of a page.
+pub const PAGE_CELLS: usize = 512;
+
+/// A page. Cheap to copy; all copies are the same memory. Offsets that leave the page give `None` or
+/// [`NotRam`].
+#[derive(Clone, Copy, Debug)]
+pub struct SharedPage(GuestRam);
+
+impl SharedPage {
+    /// The page behind `cells`.
+    #[must_use]
+    pub const fn new(cells: &'static [AtomicU64; PAGE_CELLS]) -> SharedPage {
+        SharedPage(GuestRam::new(cells, &[]))
+    }
+
+    /// Whether both are the same memory.
+    #[must_use]
+    pub fn is(&self, other: &SharedPage) -> bool {
+        self.0.is_same(&other.0)
+    }
+
+    /// Reads one byte.
+    #[must_use]
+    #[inline]
+    pub fn read_u8(&self, offset: usize) -> Option<u8> {
+        self.0.read_u8(at(offset))
+    }
+
+    /// Reads two bytes, any alignment.
+    #[must_use]
+    #[inline]
+    pub fn read_u16(&self, offset: usize) -> Option<u16> {
+        self.0.read_u16(at(offset))
+    }
+
+    /// Reads four bytes, any alignment.
+    #[must_use]
+    #[inline]
+    pub fn read_u32(&self, offset: usize) -> Option<u32> {
+        self.0.read_u32(at(offset))
+    }
+
+    /// Reads eight bytes, any alignment.
+    #[must_use]
+    #[inline]
+    pub fn read_u64(&self, offset: usize) -> Option<u64> {
+        self.0.read_u64(at(offset))
+    }
+
+    /// Writes the low `width` bytes (1 to 8) of `value`, any alignment.
+    ///
+    /// # Errors
+    /// [`NotRam`] where a byte is outside; nothing is written then.
+    #[inline]
+    pub fn write(&self, offset: usize, width: u8, value: u64) -> Result<(), NotRam> {
+        self.0.write(at(offset), width, value)
+    }
+
+    /// Copies out of the page.
+    ///
+    /// # Errors
+    /// [`NotRam`] where a byte is outside; `buffer` is unchanged then.
+    pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), NotRam> {
+        self.0.read(at(offset), buffer)
+    }
+
+    /// Copies into the page.
+    ///
+    /// # Errors
+    /// [`NotRam`] where a byte is outside; nothing is written then.
+    pub fn write_slice(&self, offset: usize, bytes: &[u8]) -> Result<(), NotRam> {
+        self.0.write_slice(at(offset), bytes)
+    }
+
+    /// As [`GuestRam::compare_exchange`].
+    ///
+    /// # Errors
+    /// [`NotRam`] outside the page, or where the access straddles an 8-byte cell.
+    pub fn compare_exchange(
+        &self,
+        offset: usize,
+        width: u8,
+        current: u64,
+        new: u64,
+    ) -> Result<bool, NotRam> {
+        self.0.compare_exchange(at(offset), width, current, new)
+    }
+
+    /// Sets bits of the aligned `width` bytes (1, 2, 4 or 8) at `offset`, as a locked OR does, in sequential
+    /// order. What stood there before.
+    ///
+    /// # Errors
+    /// [`NotRam`] outside the page, or where the access straddles an 8-byte cell.
+    pub fn fetch_or(&self, offset: usize, width: u8, bits: u64) -> Result<u64, NotRam> {
+        self.0.fetch_or(at(offset), width, bits)
+    }
+
+    /// Clears bits, otherwise as [`fetch_or`](SharedPage::fetch_or).
+    ///
+    /// # Errors
+    /// [`NotRam`] outside the page, or where the access straddles an 8-byte cell.
+    pub fn fetch_clear(&self, offset: usize, width: u8, bits: u64) -> Result<u64, NotRam> {
+        self.0.fetch_clear(at(offset), width, bits)
+    }
+}
+
+fn at(offset: usize) -> GuestPhys {
+    GuestPhys(offset as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::boxed::Box;
+
+    fn page() -> SharedPage {
+        SharedPage::new(Box::leak(Box::new([const { AtomicU64::new(0) }; PAGE_CELLS])))
+    }
+
+    #[test]
+    fn accesses_stay_in_the_page() {
+        let page = page();
+        assert_eq!(page.write(4092, 4, 0x1234_5678), Ok(()));
+        assert_eq!(page.read_u32(4092), Some(0x1234_5678));
+        assert_eq!(page.read_u32(4093), None);
+        assert_eq!(page.write(4096, 1, 0), Err(NotRam));
+        assert_eq!(page.read_u8(usize::MAX), None);
+        assert!(page.is(&page.clone()) && !page.is(&self::page()));
+    }
+
+    #[test]
+    fn bits_are_set_and_cleared_and_the_old_value_is_told() {
+        let page = page();
+        assert_eq!(page.fetch_or(12, 4, 0x8000_0001), Ok(0));
+        assert_eq!(page.fetch_or(12, 4, 2), Ok(0x8000_0001));
+        assert_eq!(page.read_u32(8), Some(0));
+        assert_eq!(page.fetch_clear(12, 4, 1), Ok(0x8000_0003));
+        assert_eq!(page.read_u64(8), Some(0x8000_0002 << 32));
+        assert_eq!(page.fetch_or(6, 4, 1), Err(NotRam));
+    }
+}
