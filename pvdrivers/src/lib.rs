@@ -10,6 +10,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod errno;
+pub mod ring;
 pub mod seam;
 
 pub use errno::Errno;
