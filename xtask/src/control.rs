@@ -37,10 +37,6 @@ pub enum Report {
     Pixels { name: String, row: u32, runs: Vec<u8> },
     /// The picture is complete.
     FramebufferEnd { name: String },
-    /// One measured operation.
-    Bench { vendor: String, op: String, root: u64, total: u64 },
-    /// All operations were measured.
-    BenchEnd,
     /// A line of a monitor command's answer.
     Out(String),
     /// A command was carried out.
@@ -130,16 +126,6 @@ fn known(line: &str) -> Option<Report> {
         }
         "pixels" => {
             Report::Pixels { name, row: second.parse().ok()?, runs: BASE64.decode(third).ok()? }
-        }
-        "bench" if first == "end" => Report::BenchEnd,
-        "bench" => {
-            let (root, total) = third.split_once(' ')?;
-            Report::Bench {
-                vendor: name,
-                op: second.to_owned(),
-                root: root.parse().ok()?,
-                total: total.parse().ok()?,
-            }
         }
         "out" => Report::Out(unescape(rest)),
         "ok" => Report::Done(rest.to_owned()),
@@ -379,10 +365,6 @@ mod tests {
                 count: 12,
                 cycles: 3400
             })
-        );
-        assert_eq!(
-            parsed("@bench svm cpuid 120 180"),
-            Report::Bench { vendor: "svm".into(), op: "cpuid".into(), root: 120, total: 180 }
         );
     }
 

@@ -90,8 +90,6 @@ pub struct Outcome {
     pub console: Vec<u8>,
     /// By guest.
     pub guests: BTreeMap<String, GuestLog>,
-    /// What `bench` measured.
-    pub bench: Vec<Measured>,
     /// The hypervisor's log.
     pub log: Vec<String>,
     /// Instructions executed, where they were counted.

@@ -3,7 +3,7 @@
 
 use crate::control::{self, Command, GuestVerdict, Report};
 use crate::emulator::{Machine, Stream};
-use crate::outcome::{GuestLog, Measured, Outcome, Verdict};
+use crate::outcome::{GuestLog, Outcome, Verdict};
 use crate::plan::{Ending, Plan, Step};
 use crate::screen::Picture;
 use crate::terminal::{self, Raw};
@@ -74,7 +74,6 @@ impl<'a> Session<'a> {
             seconds: 0.0,
             console: Vec::new(),
             guests: guests.collect(),
-            bench: Vec::new(),
             log: Vec::new(),
             instructions: None,
         };
@@ -228,13 +227,6 @@ impl<'a> Session<'a> {
             Report::Verdict { name, verdict } => {
                 self.news();
                 self.guest(&name).verdict = Some(verdict);
-            }
-            Report::Bench { vendor, op, root, total } => {
-                self.news();
-                self.outcome.bench.push(Measured { vendor, op, root, total });
-            }
-            Report::BenchEnd => {
-                return Some(Verdict::Passed("all operations were measured".into()));
             }
             Report::Panic(text) => {
                 self.panicking = true;
