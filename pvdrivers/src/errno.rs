@@ -70,6 +70,8 @@ errno! {
     ENOTEMPTY = 39,
     /// No data.
     ENODATA = 61,
+    /// The time is past.
+    ETIME = 62,
     /// Not a number that fits.
     EOVERFLOW = 75,
     /// Restart the call.
