@@ -32,3 +32,40 @@ impl Rng {
         self.below(n) == 0
     }
 }
+
+/// Guest memory of a card's tests, from address 0.
+pub struct TestMemory(pub core::cell::RefCell<std::vec::Vec<u8>>);
+
+impl TestMemory {
+    /// So many zeros.
+    pub fn new(bytes: usize) -> Self {
+        Self(core::cell::RefCell::new(std::vec![0; bytes]))
+    }
+
+    /// Bytes from `at` on.
+    pub fn bytes(&self, at: u64, len: usize) -> std::vec::Vec<u8> {
+        self.0.borrow()[at as usize..at as usize + len].to_vec()
+    }
+}
+
+impl crate::net::Memory for TestMemory {
+    fn read(&self, at: u64, to: &mut [u8]) -> bool {
+        let bytes = self.0.borrow();
+        let Some(end) = at.checked_add(to.len() as u64) else { return false };
+        if end > bytes.len() as u64 {
+            return false;
+        }
+        to.copy_from_slice(&bytes[at as usize..end as usize]);
+        true
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> bool {
+        let mut bytes = self.0.borrow_mut();
+        let Some(end) = at.checked_add(from.len() as u64) else { return false };
+        if end > bytes.len() as u64 {
+            return false;
+        }
+        bytes[at as usize..end as usize].copy_from_slice(from);
+        true
+    }
+}

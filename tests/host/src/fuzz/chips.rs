@@ -7,12 +7,14 @@ use devmodel::acpipm::{AcpiPm, AcpiPmConfig};
 use devmodel::blk::{DiskId, Media};
 use devmodel::debugcon::Debugcon;
 use devmodel::dma::{Dma, DmaUnit};
+use devmodel::e1000::E1000;
 use devmodel::fdc::{self, DriveType, Fdc};
 use devmodel::fwcfg::{FwCfg, Items};
 use devmodel::hpet::{Hpet, HpetConfig};
 use devmodel::ide::{self, Ide};
 use devmodel::ioapic::{IoApic, Version};
 use devmodel::lapic::{LapicConfig, LocalApic};
+use devmodel::net::Memory;
 use devmodel::pci;
 use devmodel::pic::{PicPair, PicUnit};
 use devmodel::pit::Pit;
@@ -179,6 +181,26 @@ fn vram() -> Vec<std::sync::atomic::AtomicU32> {
 
 thread_local! {
     static VRAM: Vec<std::sync::atomic::AtomicU32> = vram();
+    static CARD_RAM: CardRam = CardRam(std::cell::RefCell::new(vec![0; 1 << 16]));
+}
+
+/// 64 KiB of guest memory for network cards.
+struct CardRam(std::cell::RefCell<Vec<u8>>);
+
+impl Memory for CardRam {
+    fn read(&self, at: u64, to: &mut [u8]) -> bool {
+        let ram = self.0.borrow();
+        let start = usize::try_from(at).unwrap_or(usize::MAX);
+        let found = ram.get(start..start.saturating_add(to.len()));
+        found.map(|found| to.copy_from_slice(found)).is_some()
+    }
+
+    fn write(&self, at: u64, from: &[u8]) -> bool {
+        let mut ram = self.0.borrow_mut();
+        let start = usize::try_from(at).unwrap_or(usize::MAX);
+        let found = ram.get_mut(start..start.saturating_add(from.len()));
+        found.map(|found| found.copy_from_slice(from)).is_some()
+    }
 }
 
 chips! {
@@ -414,4 +436,22 @@ chips! {
             _ => { let _ = chip.write_region(input.u8(), input.u8()); }
         }
     }, |chip| round_trip!(XenPlatform::new(), chip);
+
+    e1000: E1000::new([2, 0, 0, 0, 0, 1]), |chip, input, now| {
+        CARD_RAM.with(|ram| match input.u8() % 8 {
+            0 => { let _ = chip.read(input.u32() & 0x1_ffff, now); }
+            1 | 2 => { let _ = chip.write(input.u32() & 0x1_ffff, input.u32(), now); }
+            // The rings' registers, with values that fit.
+            3 => {
+                let at = input.pick(&[0x100, 0x400, 0x2800, 0x2808, 0x2818, 0x3800, 0x3808, 0x3818]);
+                let _ = chip.write(at, input.u16().into(), now);
+            }
+            4 => { let _ = chip.io_write(input.u8(), input.u32(), now); }
+            5 => { let _ = ram.write(input.u16().into(), input.take(16)); }
+            6 => { let _ = chip.receive_frame(ram, input.take(100), now); }
+            _ => chip.advance(now),
+        });
+        CARD_RAM.with(|ram| chip.transmit(ram, now, &mut |frame| assert!(frame.len() >= 14)));
+        let _ = (chip.irq(), chip.due());
+    }, |chip| round_trip!(E1000::new([0; 6]), chip);
 }
