@@ -14,8 +14,8 @@ pub struct Effects {
     messages: Vec<Message, 32>,
     /// Bytes that one access can print: a 32-bit OUT to a serial port.
     output: Vec<(Output, u8), 4>,
-    /// The 8259A's pin, if it changed.
-    pub intr: Option<bool>,
+    /// The 8259A's pin changed.
+    pub intr: bool,
     /// The guest stops.
     pub stop: Option<Why>,
     /// When the board is next due changed.

@@ -206,9 +206,13 @@ impl Machine {
         Some(vector)
     }
 
-    /// The 8259A's pin changed: the vCPU whose LINT0 takes it looks again.
-    pub(crate) fn set_intr<H: Host>(&self, host: &H, level: bool) {
+    /// The 8259A's pin changed: the vCPU whose LINT0 takes it looks again. What counts is the pin now, read under
+    /// the lock: another CPU may have moved it since.
+    pub(crate) fn set_intr<H: Host>(&self, host: &H) {
+        let board = self.board.lock();
+        let level = board.intr();
         let old = self.intr.swap(level, Ordering::AcqRel);
+        drop(board);
         if level
             && !old
             && let Some(inbox) = self.inboxes.first()

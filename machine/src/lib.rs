@@ -257,8 +257,8 @@ impl Machine {
         for message in fx.messages() {
             self.send(host, message);
         }
-        if let Some(level) = fx.intr {
-            self.set_intr(host, level);
+        if fx.intr {
+            self.set_intr(host);
         }
         if fx.remap || fx.vga || fx.a20 {
             self.remap(host, fx);
@@ -270,10 +270,23 @@ impl Machine {
             self.request_stop(why);
         }
         if fx.due {
-            let due = self.board.lock().due();
-            self.board_due.store(due.0, Ordering::Release);
+            self.publish_due();
             host.board_due_changed();
         }
+    }
+
+    /// Under the board's lock: of two CPUs that publish, the later one has seen both changes.
+    fn publish_due(&self) {
+        let board = self.board.lock();
+        self.board_due.store(board.due().0, Ordering::Release);
+    }
+
+    /// Whether what was published agrees with the board: its deadline and the 8259A's pin. For tests,
+    /// while nobody works on it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let board = self.board.lock();
+        self.board_due() == board.due() && self.intr.load(Ordering::Acquire) == board.intr()
     }
 
     /// Makes the memory map follow the chips.

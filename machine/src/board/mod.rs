@@ -257,7 +257,7 @@ impl Board {
         let intr = self.pic.intr();
         if intr != self.intr {
             self.intr = intr;
-            fx.intr = Some(intr);
+            fx.intr = true;
             fx.touch();
         }
     }
@@ -416,7 +416,7 @@ impl Board {
         self.pci_ports = pio::PciPorts::default();
         self.dues = [Nanos::NEVER; TIMED];
         self.due = Nanos::NEVER;
-        fx.intr = Some(false);
+        fx.intr = true;
         fx.remap = true;
         fx.vga = true;
         fx.due = true;

@@ -1,0 +1,55 @@
+//! Two CPUs work on one board at once. What one does in the middle of the other's access is played by a host that
+//! calls back.
+
+use arch::{Exit, GuestPhys, Perm, Vcpu};
+use devmodel::blk::{BlkError, BlkRequest};
+use host_tests::{Guest, Mode};
+use machine::host::{Backing, DiskAnswer, DiskData, Output};
+use machine::{Host, Machine};
+use std::cell::Cell;
+
+/// A host without disks. When the guest prints, "another CPU" offers a byte to its second serial port.
+struct Interrupting<'a> {
+    machine: &'a Machine,
+    done: Cell<bool>,
+}
+
+impl Host for Interrupting<'_> {
+    fn tsc(&self) -> u64 {
+        1_000
+    }
+    fn kick(&self, _: usize) {}
+    fn output(&self, _: Output, _: u8) {
+        if !self.done.replace(true) {
+            assert!(self.machine.receive(self, 1, b'x'));
+        }
+    }
+    fn map(&self, _: GuestPhys, _: u64, _: Backing, _: Perm) -> bool {
+        true
+    }
+    fn unmap(&self, _: GuestPhys, _: u64) {}
+    fn disk(&self, _: &BlkRequest, _: DiskData<'_>) -> DiskAnswer {
+        DiskAnswer::Done(Err(BlkError::NoMedium))
+    }
+    fn tray(&self, _: u8, _: bool) {}
+    fn set_xcr0(&self, _: u64) {}
+    fn board_due_changed(&self) {}
+}
+
+#[test]
+fn an_interrupt_that_rises_while_another_cpu_lowers_the_8259s_pin_is_not_lost() {
+    let mut guest = Guest::new();
+    guest.set_mode(0, Mode::Protected);
+    // 8259A: vectors from 8, the two serial lines open. COM1 asks for THRE interrupts, COM2 for data.
+    guest.outs(&[(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0xe7)]);
+    guest.outs(&[(0x3fc, 8), (0x2fc, 8), (0x2f9, 1), (0x3f9, 2)]);
+    assert!(guest.machine.is_settled());
+    // One OUT prints a byte and closes COM1's interrupts; in its middle COM2's line rises.
+    let Guest { machine, cpus, vcpus, .. } = &mut guest;
+    let host = Interrupting { machine, done: Cell::new(false) };
+    let (cpu, vcpu) = (&mut cpus[0], &mut vcpus[0]);
+    vcpu.gprs.set_rax(u64::from(b'a'));
+    vcpu.next_rip = Some(vcpu.rip());
+    assert_eq!(machine.on_exit(cpu, vcpu, &host, Exit::Out { port: 0x3f8, width: 2 }), None);
+    assert!(host.done.get() && machine.is_settled(), "the pin as it was before counts");
+}
