@@ -20,9 +20,10 @@ pub fn init() -> TimerMode {
         apic::timer_mode(TimerMode::OneShot);
         // The interrupt is not wanted here; interrupts are still closed, and it never gets to 0.
         apic::timer_start(u32::MAX);
-        let (start, from) = (tsc::now(), apic::timer_left());
+        let (start, from) = tsc::sample(apic::timer_left);
         tsc::delay_us(10_000);
-        let (ticks, counted) = (tsc::now() - start, from - apic::timer_left());
+        let (end, left) = tsc::sample(apic::timer_left);
+        let (ticks, counted) = (end.saturating_sub(start), from.saturating_sub(left));
         apic::timer_start(0);
         let ratio = (u128::from(counted) << 32) / u128::from(ticks.max(1));
         APIC_PER_TSC.store(ratio as u64, Ordering::Relaxed);

@@ -17,6 +17,9 @@ const PIT_HZ: u64 = 1_193_182;
 /// The measurement takes this fraction of a second.
 const MEASURE: u64 = 50;
 
+/// How often [`sample`] tries.
+const SAMPLES: u32 = 8;
+
 /// Where the rate came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -86,6 +89,25 @@ fn ns_per_tick(hz: u64) -> u64 {
     ((1_000_000_000u128 << 32) / u128::from(hz)) as u64
 }
 
+/// Reads another counter and says at which TSC value. An emulator that is short of CPU time may stop us between two
+/// reads for many milliseconds: of some tries the one counts that took least.
+pub fn sample(read: impl FnMut() -> u32) -> (u64, u32) {
+    tightest(now, read)
+}
+
+fn tightest(mut now: impl FnMut() -> u64, mut read: impl FnMut() -> u32) -> (u64, u32) {
+    let (mut best, mut least) = ((0, 0), u64::MAX);
+    for _ in 0..SAMPLES {
+        let before = now();
+        let value = read();
+        let took = now().saturating_sub(before);
+        if took < least {
+            (best, least) = ((before + took / 2, value), took);
+        }
+    }
+    best
+}
+
 /// Waits `us` microseconds, busily.
 pub fn delay_us(us: u64) {
     let end = now() + from_ns(us * 1000);
@@ -118,16 +140,15 @@ fn measure_pm_timer(port: u16) -> Option<(u64, Source)> {
     let read = || unsafe { x86::io::inl(port) } & 0xff_ffff;
     let first = read();
     // A dead timer must not hang the boot.
-    let begin = (0..100_000).map(|_| read()).find(|&t| t != first)?;
-    let start = now();
-    let wanted = (PM_TIMER_HZ / MEASURE) as u32;
-    loop {
-        let passed = read().wrapping_sub(begin) & 0xff_ffff;
-        if passed >= wanted {
-            let ticks = now() - start;
-            return Some((ticks * PM_TIMER_HZ / u64::from(passed), Source::PmTimer));
-        }
+    (0..100_000).map(|_| read()).find(|&t| t != first)?;
+    let (start, begin) = sample(read);
+    let since = |now: u32| now.wrapping_sub(begin) & 0xff_ffff;
+    while since(read()) < (PM_TIMER_HZ / MEASURE) as u32 {
+        core::hint::spin_loop();
     }
+    let (end, now) = sample(read);
+    let ticks = end.saturating_sub(start);
+    Some((ticks * PM_TIMER_HZ / u64::from(since(now).max(1)), Source::PmTimer))
 }
 
 /// Counter 2 in mode 0, its output read back at port 61h. 8254 datasheet, "Mode 0".
@@ -154,6 +175,22 @@ fn measure_pit() -> (u64, Source) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pause_between_two_reads_does_not_spoil_a_measurement() {
+        // A counter that counts every 10 ticks; some reads come 1,000,000 ticks late.
+        for late in [0b1, 0b10, 0b0111_1111, 0b1110_1111_1110] {
+            let clock = core::cell::Cell::new(0_u64);
+            let reads = core::cell::Cell::new(0);
+            let pass = || {
+                let pause = late >> reads.replace(reads.get() + 1) & 1;
+                clock.set(clock.get() + 3 + pause * 1_000_000);
+                clock.get()
+            };
+            let (at, value) = tightest(pass, || (pass() / 10) as u32);
+            assert!(at.abs_diff(u64::from(value) * 10) < 20, "{late:#b}: {at} {value}");
+        }
+    }
 
     #[test]
     fn a_second_of_ticks_is_a_second() {

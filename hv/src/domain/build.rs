@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 use arch::slat::Slat;
 use bios::BiosConfig;
@@ -156,6 +156,8 @@ impl<'a, B: Backend> Builder<'a, B> {
                 task: Mutex::new(Task { vcpu, cpu, fpu: fpu::Area::default() }),
                 home: self.home(config, index),
                 woken: AtomicBool::new(true),
+                called: AtomicBool::new(false),
+                due: AtomicU64::new(u64::MAX),
                 running: AtomicBool::new(false),
                 flush: AtomicBool::new(false),
             });

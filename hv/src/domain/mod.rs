@@ -12,7 +12,7 @@ pub mod memory;
 pub mod rescue;
 pub mod sched;
 
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -92,6 +92,10 @@ pub struct Slot<B: Backend> {
     pub home: usize,
     /// Something happened: its inbox, or its domain's state.
     pub woken: AtomicBool,
+    /// Woken from outside since its last turn, not only waiting for the next one.
+    pub called: AtomicBool,
+    /// TSC at which its local APIC's timer is due, noted when it leaves its CPU; `u64::MAX` for never.
+    pub due: AtomicU64,
     /// It is running a turn now.
     pub running: AtomicBool,
     /// Its translations are stale.
@@ -224,6 +228,7 @@ impl<B: Backend> Domain<B> {
             self.machine.reset_vcpu(cpu, vcpu);
             fpu.reset();
             slot.flush.store(true, Ordering::Release);
+            slot.due.store(u64::MAX, Ordering::Release);
         }
         self.machine.power_on(self)
     }
@@ -308,6 +313,7 @@ impl<B: Backend> Host for Domain<B> {
 
     fn kick(&self, vcpu: usize) {
         let Some(slot) = self.slots.get(vcpu) else { return };
+        slot.called.store(true, Ordering::Release);
         slot.woken.store(true, Ordering::Release);
         let this = cpu::this();
         if slot.home != this.id {

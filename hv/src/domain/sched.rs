@@ -127,14 +127,20 @@ fn turn_end<B: Backend>(locals: &[Local<B>], running: &Local<B>) -> u64 {
 
 /// When a vCPU that does not run wants to, as a TSC value.
 fn due<B: Backend>(local: &Local<B>) -> u64 {
-    let machine = &local.domain.machine;
-    if local.domain.state() != State::Running {
+    let domain = local.domain;
+    let machine = &domain.machine;
+    if domain.state() != State::Running {
         return u64::MAX;
     }
-    let own = local.slot.task.try_lock().and_then(|task| task.cpu.due());
+    // Not from the task: the monitor may have it locked, and the timer must not be forgotten meanwhile.
+    let own = local.slot.due.load(Ordering::Acquire);
     let board = if local.first { machine.board_due() } else { Nanos::NEVER };
-    let due = own.unwrap_or(Nanos::NEVER).min(board);
-    if due == Nanos::NEVER { u64::MAX } else { machine.clock().tsc(due) }
+    own.min(deadline(domain, board))
+}
+
+/// A time of a guest as a TSC value; `u64::MAX` for never.
+fn deadline<B: Backend>(domain: &Domain<B>, due: Nanos) -> u64 {
+    if due == Nanos::NEVER { u64::MAX } else { domain.machine.clock().tsc(due) }
 }
 
 /// What the board of a domain needs from time to time, on its first vCPU's CPU.
@@ -197,6 +203,7 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
     let Local { domain, slot, first } = *local;
     let Some(mut guard) = slot.task.try_lock() else { return false };
     let task = &mut *guard;
+    slot.called.store(false, Ordering::Release);
     slot.woken.store(false, Ordering::Release);
     slot.running.store(true, Ordering::Release);
     let machine = &domain.machine;
@@ -217,6 +224,7 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
         B::detach(&mut task.vcpu);
         domain.panicked();
     }
+    slot.due.store(deadline(domain, task.cpu.due().unwrap_or(Nanos::NEVER)), Ordering::Release);
     slot.running.store(false, Ordering::Release);
     match ran {
         Some(None) => return false,
@@ -240,9 +248,15 @@ fn enter_and_leave<B: Backend>(
     this.yield_turn.store(false, Ordering::Relaxed);
     let mut armed = None;
     loop {
-        if first && domain.retime.load(Ordering::Relaxed) {
-            domain.retime.store(false, Ordering::Release);
-            armed = None;
+        if domain.retime.load(Ordering::Relaxed) {
+            if first {
+                domain.retime.store(false, Ordering::Release);
+                armed = None;
+            } else if domain.slots.first().is_some_and(|slot| slot.home == this.id) {
+                // The end of this turn was reckoned from the board's old deadline.
+                slot.woken.store(true, Ordering::Release);
+                return None;
+            }
         }
         if armed != Some(cpu.due()) {
             armed = Some(cpu.due());
@@ -262,7 +276,7 @@ fn enter_and_leave<B: Backend>(
             cpu::lock::close_interrupts();
             armed = None;
             cpu.wake();
-            this.kicked.store(false, Ordering::Relaxed);
+            let kicked = this.kicked.swap(false, Ordering::Relaxed);
             if first && machine.board_due() <= machine.now(domain) {
                 machine.tick(domain);
             }
@@ -271,6 +285,7 @@ fn enter_and_leave<B: Backend>(
             }
             if domain.state() != State::Running
                 || tsc::now() >= turn_end
+                || (kicked && called(domain, slot))
                 || (this.id == 0 && console::wanted())
             {
                 slot.woken.store(true, Ordering::Release);
@@ -288,11 +303,17 @@ fn enter_and_leave<B: Backend>(
     }
 }
 
+/// Whether another vCPU of this guest and this CPU was woken: the one that woke it may spin until it answers, so it
+/// does not wait for the end of the turn. A guest can hurt only its own turns by that.
+fn called<B: Backend>(domain: &Domain<B>, running: &Slot<B>) -> bool {
+    let waits = |slot: &Slot<B>| slot.home == running.home && slot.called.load(Ordering::Acquire);
+    domain.slots.iter().any(|slot| !core::ptr::eq(slot, running) && waits(slot))
+}
+
 /// Arms the CPU's timer for whatever comes first.
 fn arm<B: Backend>(domain: &Domain<B>, own: Option<Nanos>, first: bool, turn_end: u64) {
     let board = if first { domain.machine.board_due() } else { Nanos::NEVER };
-    let due = own.unwrap_or(Nanos::NEVER).min(board);
-    let due = if due == Nanos::NEVER { u64::MAX } else { domain.machine.clock().tsc(due) };
+    let due = deadline(domain, own.unwrap_or(Nanos::NEVER).min(board));
     let mut when = due.min(turn_end);
     if cpu::this().id == 0 {
         when = when.min(console::due());
