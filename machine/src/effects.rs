@@ -26,6 +26,10 @@ pub struct Effects {
     pub ide: Option<ide::Effect>,
     /// The floppy controller wants something.
     pub fdc: Option<fdc::Effect>,
+    /// Network cards have frames to send.
+    pub nic: bool,
+    /// Cards, a bit each, whose driver has given them buffers.
+    pub nic_room: u8,
     /// A DMA request of the firmware configuration device: where its descriptor is.
     pub fw_cfg: Option<u64>,
     /// The memory map follows new PCI registers.

@@ -76,6 +76,13 @@ pub trait Host {
     /// Sets the extended-state mask XCR0, checked against CPUID already.
     fn set_xcr0(&self, value: u64);
 
+    /// A frame from the guest's network card `nic`, without check sequence. The board is locked: do
+    /// not call the machine from here.
+    fn send_frame(&self, _nic: u8, _frame: &[u8]) {}
+
+    /// Network card `nic` may have room again for a frame that it had none for.
+    fn nic_has_room(&self, _nic: u8) {}
+
     /// The earliest time at which a chip of the board wants [`Machine::tick`](crate::Machine::tick) changed.
     fn board_due_changed(&self);
 }

@@ -29,6 +29,7 @@ pub mod insn;
 mod irq;
 pub mod memmap;
 mod msrs;
+mod nics;
 mod pio;
 mod reset;
 pub mod stats;
@@ -38,6 +39,7 @@ pub use clock::Clock;
 pub use cpu::{Activity, Cpu};
 pub use disks::{Drive, SLOTS};
 pub use host::Host;
+pub use nics::{MAX_NICS, Nic, NicModel};
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -73,6 +75,8 @@ pub struct MachineConfig {
     pub wall_clock: WallClock,
     /// Drives by slot: four IDE places, then two floppy drives.
     pub drives: [Option<Drive>; SLOTS],
+    /// Network cards, up to [`MAX_NICS`].
+    pub nics: Vec<Nic>,
     /// What the firmware is told besides what the machine knows itself.
     pub bios: BiosConfig,
     /// A Linux kernel to start instead of a disk.
@@ -120,6 +124,7 @@ impl Machine {
             clock,
             wall_clock,
             drives,
+            nics,
             bios: mut bios_config,
             kernel,
             firmware_files,
@@ -139,6 +144,7 @@ impl Machine {
         let mut board = Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg });
         let drives = Drives::new(drives);
         drives.attach(&mut board);
+        board.attach_nics(&nics);
         disks::fill_cmos(&mut board, &memmap, &drives, &bios_config.boot_order);
         Machine {
             ram,
@@ -249,6 +255,14 @@ impl Machine {
             }
             if let Some(effect) = fx.fdc.take() {
                 self.run_fdc(host, effect, fx);
+            }
+        }
+        if core::mem::take(&mut fx.nic) {
+            self.run_nics(host, fx);
+        }
+        for nic in 0..MAX_NICS as u8 {
+            if fx.nic_room >> nic & 1 != 0 {
+                host.nic_has_room(nic);
             }
         }
         if let Some(at) = fx.fw_cfg {

@@ -1,6 +1,7 @@
 //! What lies at each guest-physical address: RAM, firmware, video memory, a device, or nothing.
 
 use crate::host::{Backing, Host};
+use crate::nics::MAX_NICS;
 use alloc::vec::Vec;
 use arch::addr::{LARGE_PAGE, PAGE_SIZE};
 use arch::ram::HIGH_RAM;
@@ -39,6 +40,8 @@ pub enum Mmio {
     Hpet,
     /// Xen platform device's memory BAR.
     XenPlatform,
+    /// Registers of this network card.
+    Nic(u8),
 }
 
 /// What lies at an address.
@@ -67,6 +70,8 @@ pub struct Windows {
     pub vga_registers: u64,
     /// Xen platform memory.
     pub xen: u64,
+    /// Network cards' registers, and how many bytes.
+    pub nics: [(u64, u32); MAX_NICS],
 }
 
 /// The memory map of one guest.
@@ -143,6 +148,11 @@ impl MemMap {
         }
         if let Some(offset) = inside(self.windows.xen, 16 << 20) {
             return Region::Mmio(Mmio::XenPlatform, offset);
+        }
+        for (n, (start, bytes)) in (0u8..).zip(self.windows.nics) {
+            if let Some(offset) = inside(start, bytes.into()) {
+                return Region::Mmio(Mmio::Nic(n), offset);
+            }
         }
         if let Some(offset) = inside(HIGH_RAM - self.rom_bytes, self.rom_bytes) {
             return Region::Rom(offset);

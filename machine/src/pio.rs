@@ -22,7 +22,8 @@ impl Machine {
     /// Reads a device in memory.
     pub(crate) fn mmio_read<H: Host>(&self, host: &H, device: Mmio, offset: u64, width: u8) -> u64 {
         let now = self.now(host);
-        let value = self.board.lock().mmio_read(self.vram, device, offset, width, now);
+        let value = self
+            .on_board(host, |board, fx| board.mmio_read(self.vram, device, offset, width, now, fx));
         value & crate::insn::alu::mask(width)
     }
 

@@ -137,6 +137,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             clock: Clock::new(tsc::now(), tsc::hz() / 1000),
             wall_clock: WallClock::from_unix(wall_clock),
             drives,
+            nics: Vec::new(),
             bios: BiosConfig {
                 boot_order: config.bios_boot_order(),
                 boot_menu_ms: config.boot_menu_ms,

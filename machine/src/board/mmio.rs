@@ -1,4 +1,4 @@
-//! Memory-mapped chips: I/O APIC, HPET, VGA.
+//! Memory-mapped chips: I/O APIC, HPET, VGA; network cards are in `nic`.
 
 use super::Board;
 use crate::effects::Effects;
@@ -8,6 +8,7 @@ use devmodel::vga::Vram;
 
 impl Board {
     /// Reads `width` (1 to 8) bytes at `offset` of a device.
+    #[allow(clippy::too_many_arguments, reason = "an access is an address and a time")]
     pub fn mmio_read<V: Vram + ?Sized>(
         &mut self,
         vram: &V,
@@ -15,6 +16,7 @@ impl Board {
         offset: u64,
         width: u8,
         now: Nanos,
+        fx: &mut Effects,
     ) -> u64 {
         match device {
             Mmio::VgaWindow => self.vga.mem_read(vram, offset as u32, width),
@@ -29,6 +31,7 @@ impl Board {
                 value >> ((offset & 3) * 8)
             }
             Mmio::XenPlatform => 0,
+            Mmio::Nic(n) => self.nic_read(n, offset, width, now, fx),
         }
     }
 
@@ -65,6 +68,7 @@ impl Board {
                 self.hpet.write32(offset as u16 & !3, value as u32, now);
                 self.settle_hpet_write(now, fx);
             }
+            Mmio::Nic(n) => self.nic_write(n, offset, (width, value), now, fx),
             Mmio::Hpet | Mmio::XenPlatform => {}
         }
     }

@@ -6,11 +6,13 @@
 //! [`Machine`]: crate::Machine
 
 mod mmio;
+mod nic;
 mod pio;
 
 use crate::effects::Effects;
 use crate::memmap::{self, Windows};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use arch::Nanos;
 use devmodel::acpipm::{AcpiPm, AcpiPmConfig};
 use devmodel::blk::SegmentList;
@@ -65,10 +67,11 @@ enum Timed {
     Fdc,
     Pm,
     Ps2,
+    Nic,
 }
 
 /// How many [`Timed`] chips there are.
-const TIMED: usize = 8;
+const TIMED: usize = 9;
 
 /// What the board is built with.
 #[derive(Clone, Debug)]
@@ -102,6 +105,7 @@ pub struct Board {
     pub(crate) pm: AcpiPm,
     pub(crate) fw_cfg: FwCfg,
     pub(crate) xen_platform: XenPlatform,
+    nics: Vec<nic::Slot>,
     port92: Port92,
     reset: ResetControl,
     debugcon: Debugcon,
@@ -143,6 +147,7 @@ impl Board {
             pm: AcpiPm::new(AcpiPmConfig { wide_timer: true }),
             fw_cfg,
             xen_platform: XenPlatform::new(),
+            nics: Vec::new(),
             port92: Port92::new(),
             reset: ResetControl::new(),
             debugcon: Debugcon::new(),
@@ -210,6 +215,9 @@ impl Board {
         if self.is_due(Timed::Pm, now) {
             self.pm.advance(now);
             self.settle_pm(fx);
+        }
+        if self.is_due(Timed::Nic, now) {
+            self.advance_nics(now, fx);
         }
     }
 
@@ -363,7 +371,12 @@ impl Board {
             _ => 0,
         };
         let (vga, xen) = (DevFn::new(2, 0), DevFn::new(3, 0));
-        Windows { lfb: bar(vga, 0), vga_registers: bar(vga, 2), xen: bar(xen, 1) }
+        Windows {
+            lfb: bar(vga, 0),
+            vga_registers: bar(vga, 2),
+            xen: bar(xen, 1),
+            nics: self.nic_windows(),
+        }
     }
 
     /// Which of the 16 KiB blocks from C0000h are writable.
@@ -408,6 +421,7 @@ impl Board {
         self.pci.reset();
         self.pm = AcpiPm::new(AcpiPmConfig { wide_timer: true });
         self.xen_platform = XenPlatform::new();
+        self.reset_nics();
         self.port92 = Port92::new();
         self.reset = ResetControl::new();
         (self.lines, self.pci_lines, self.hpet_pins) = (0, 0, 0);

@@ -361,6 +361,7 @@ impl Board {
                         _ => 0,
                     },
                 };
+                self.move_nics();
                 // The command register may have let go of an interrupt pin.
                 self.settle_pci(fx);
                 fx.remap = true;
@@ -374,7 +375,7 @@ impl Board {
         }
     }
 
-    fn in_pci_ports(&mut self, port: u16, width: u8, now: Nanos, _fx: &mut Effects) -> Option<u32> {
+    fn in_pci_ports(&mut self, port: u16, width: u8, now: Nanos, fx: &mut Effects) -> Option<u32> {
         let PciPorts { pm, bus_master } = self.pci_ports;
         if pm != 0 && port & 0xffc0 == pm {
             return Some(self.pm.read(port as u8 & 0x3f, width, now) & ones(width));
@@ -390,7 +391,7 @@ impl Board {
         if port & 0xfffc == GPE {
             return Some(self.pm.read_gpe(port as u8 & 3, width));
         }
-        None
+        self.nic_in(port, width, now, fx)
     }
 
     fn out_pci_ports(
@@ -432,7 +433,7 @@ impl Board {
             self.settle_pm(fx);
             return true;
         }
-        false
+        self.nic_out(port, width, value, now, fx)
     }
 
     /// The power button of the case.

@@ -161,7 +161,7 @@ pub struct GuestConfig {
     pub rtc_offset_s: i32,
     /// `localtime`: the real-time clock shows local time; default no.
     pub localtime: bool,
-    /// `vif`: kept, not used yet.
+    /// `vif`: network interfaces.
     pub vifs: Vec<VifConfig>,
     /// `snapshot`: all writes are thrown away at the end; default no. Not in xl.
     pub snapshot: bool,

@@ -1,7 +1,7 @@
-//! Network interfaces, as xl-network-configuration(5) has them. Read and kept; no card uses them
-//! yet.
+//! Network interfaces, as xl-network-configuration(5) has them.
 
 use super::error::{Problem, nearest};
+use crate::nics::NicModel;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -16,6 +16,8 @@ pub struct VifConfig {
     pub model: Option<String>,
     /// Only paravirtual (`type=vif`), without an emulated card.
     pub only_paravirtual: bool,
+    /// Most bytes a second that the guest may send; `None` for no limit.
+    pub rate: Option<u64>,
     /// All other parameters, as written.
     pub others: Vec<(String, String)>,
 }
@@ -54,6 +56,15 @@ pub(super) fn parse(spec: &str) -> Result<VifConfig, Problem> {
             },
             "bridge" => vif.bridge = Some(value.into()),
             "model" => vif.model = Some(value.into()),
+            "rate" => match parse_rate(value) {
+                Some(rate) => vif.rate = Some(rate),
+                None => {
+                    return refuse(
+                        value,
+                        "rate=N with b/s, Kb/s, Mb/s, Gb/s, B/s, KB/s, MB/s or GB/s",
+                    );
+                }
+            },
             "type" => match value {
                 "ioemu" => vif.only_paravirtual = false,
                 "vif" => vif.only_paravirtual = true,
@@ -70,6 +81,55 @@ pub(super) fn parse(spec: &str) -> Result<VifConfig, Problem> {
     Ok(vif)
 }
 
+/// Bytes a second of `10Mb/s`, `250KB/s` or `1MB/s@20ms`; the interval after `@` does not matter here.
+fn parse_rate(text: &str) -> Option<u64> {
+    let speed = text.split('@').next()?.strip_suffix("/s")?;
+    let end = speed.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = speed.split_at(end);
+    let (scale, unit) = match unit.as_bytes().first()? {
+        b'K' => (1_000, &unit[1..]),
+        b'M' => (1_000_000, &unit[1..]),
+        b'G' => (1_000_000_000, &unit[1..]),
+        _ => (1, unit),
+    };
+    let number = number.parse::<u64>().ok()?.checked_mul(scale)?;
+    let bytes = match unit {
+        "b" => number / 8,
+        "B" => number,
+        _ => return None,
+    };
+    (bytes > 0).then_some(bytes)
+}
+
+impl VifConfig {
+    /// Its Ethernet address: as given, or made of the guest's name and the interface's number under
+    /// Xen's prefix, so that it is the same every time.
+    #[must_use]
+    pub fn address(&self, guest: &str, number: usize) -> [u8; 6] {
+        if let Some(mac) = self.mac {
+            return mac;
+        }
+        // FNV-1a, as good as any.
+        let bytes = guest.bytes().chain([number as u8]);
+        let hash = bytes
+            .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let [a, b, c, _] = hash.to_be_bytes();
+        [0x00, 0x16, 0x3e, a & 0x7f, b, c]
+    }
+
+    /// The emulated card, `None` for a paravirtual interface. `Err` names a model that there is not.
+    ///
+    /// # Errors
+    /// The model's name.
+    pub fn card(&self) -> Result<Option<NicModel>, &str> {
+        match self.model.as_deref() {
+            _ if self.only_paravirtual => Ok(None),
+            None | Some("e1000" | "e1000-82540em") => Ok(Some(NicModel::E1000)),
+            Some(other) => Err(other),
+        }
+    }
+}
+
 /// Six bytes, of one station rather than a group.
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut mac = [0; 6];
@@ -82,4 +142,49 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
         *byte = u8::from_str_radix(part, 16).ok()?;
     }
     (parts.next().is_none() && mac[0] & 1 == 0).then_some(mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_bytes_a_second() {
+        for (text, rate) in [
+            ("10Mb/s", Some(1_250_000)),
+            ("250KB/s", Some(250_000)),
+            ("1MB/s@20ms", Some(1_000_000)),
+            ("1Gb/s", Some(125_000_000)),
+            ("800b/s", Some(100)),
+            ("1b/s", None),
+            ("10Mb", None),
+            ("Mb/s", None),
+            ("10/s", None),
+            ("-1B/s", None),
+            ("99999999999999999999B/s", None),
+            ("99999999999999999GB/s", None),
+        ] {
+            assert_eq!(parse_rate(text), rate, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_made_up_stays_the_same_and_differs_by_guest_and_number() {
+        let vif = VifConfig::default();
+        let address = vif.address("debian", 0);
+        assert_eq!(address, vif.address("debian", 0));
+        assert_eq!(address[..3], [0x00, 0x16, 0x3e]);
+        assert_ne!(address, vif.address("debian", 1));
+        assert_ne!(address, vif.address("ubuntu", 0));
+        let given = parse("mac=02:00:00:00:00:01").unwrap();
+        assert_eq!(given.address("debian", 0), [2, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_card_is_an_e1000_unless_the_interface_is_only_paravirtual() {
+        assert_eq!(parse("").unwrap().card(), Ok(Some(NicModel::E1000)));
+        assert_eq!(parse("model=e1000").unwrap().card(), Ok(Some(NicModel::E1000)));
+        assert_eq!(parse("type=vif").unwrap().card(), Ok(None));
+        assert_eq!(parse("model=ne2k_pci").unwrap().card(), Err("ne2k_pci"));
+    }
 }

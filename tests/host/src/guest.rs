@@ -6,7 +6,7 @@ use arch::exit::NestedFault;
 use arch::{Access, Event, Exit, GuestPhys, GuestRam, Nanos, SegReg, Segment, SysReg, Vcpu, Why};
 use bios::BiosConfig;
 use devmodel::rtc::WallClock;
-use machine::{Clock, Cpu, Drive, Machine, MachineConfig, SLOTS};
+use machine::{Clock, Cpu, Drive, Machine, MachineConfig, Nic, SLOTS};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Where [`Guest::at`] puts code.
@@ -37,6 +37,8 @@ pub struct Setup {
     pub drives: [Option<(Drive, Vec<u8>)>; SLOTS],
     /// Memory to use instead of leaking some.
     pub memory: Option<(GuestRam, &'static [AtomicU32])>,
+    /// Network cards.
+    pub nics: Vec<Nic>,
     /// A firmware image instead of the project's own.
     pub firmware: Option<&'static [u8]>,
 }
@@ -49,6 +51,7 @@ impl Default for Setup {
             vcpus: 1,
             drives: Default::default(),
             memory: None,
+            nics: Vec::new(),
             firmware: None,
         }
     }
@@ -112,7 +115,7 @@ impl Guest {
     /// A guest after power-on; all vCPUs in real mode at [`CODE`].
     #[must_use]
     pub fn with(setup: Setup) -> Guest {
-        let Setup { low, high, vcpus, drives, memory, firmware } = setup;
+        let Setup { low, high, vcpus, drives, memory, nics, firmware } = setup;
         let (ram, vram) = memory.unwrap_or_else(|| (leak_ram(low, high), leak_vram()));
         let host = MockHost::new(ram);
         let mut built = [None; SLOTS];
@@ -130,6 +133,7 @@ impl Guest {
             clock: Clock::new(0, 1_000_000),
             wall_clock: WallClock::from_unix(1_700_000_000),
             drives: built,
+            nics,
             bios: BiosConfig::default(),
             kernel: None,
             firmware_files: Vec::new(),

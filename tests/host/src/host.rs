@@ -21,6 +21,8 @@ pub enum Call {
     Tray(u8, bool),
     /// [`Host::set_xcr0`].
     SetXcr0(u64),
+    /// [`Host::nic_has_room`].
+    NicHasRoom(u8),
 }
 
 /// A host whose clock is turned by the test.
@@ -37,6 +39,8 @@ pub struct MockHost {
     pub slow_disks: Cell<bool>,
     /// Where DMA goes.
     pub ram: GuestRam,
+    /// Frames that network cards sent.
+    pub frames: RefCell<Vec<(u8, Vec<u8>)>>,
     /// Calls are not recorded: for fuzzing.
     pub quiet: Cell<bool>,
 }
@@ -52,6 +56,7 @@ impl MockHost {
             disks: RefCell::default(),
             slow_disks: Cell::new(false),
             ram,
+            frames: RefCell::default(),
             quiet: Cell::new(false),
         }
     }
@@ -158,6 +163,16 @@ impl Host for MockHost {
 
     fn set_xcr0(&self, value: u64) {
         self.note(Call::SetXcr0(value));
+    }
+
+    fn send_frame(&self, nic: u8, frame: &[u8]) {
+        if !self.quiet.get() {
+            self.frames.borrow_mut().push((nic, frame.to_vec()));
+        }
+    }
+
+    fn nic_has_room(&self, nic: u8) {
+        self.note(Call::NicHasRoom(nic));
     }
 
     fn board_due_changed(&self) {}

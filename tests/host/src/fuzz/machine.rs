@@ -7,8 +7,8 @@ use arch::exit::{NestedFault, StringIo, TaskSwitchSource};
 use arch::{Access, Event, Exit, Fault, Gpr, GuestPhys, GuestRam, SegReg, Segment, SysReg, Vcpu};
 use devmodel::blk::Media;
 use devmodel::fdc::DriveType;
-use machine::Drive;
 use machine::insn::{Memory, Trap, decode::decode, exec::execute};
+use machine::{Drive, Nic, NicModel};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,13 +31,14 @@ fn guest() -> Guest {
     setup.drives[0] = Some((Drive::Disk(Media::disk(64, "hd")), disk(64)));
     setup.drives[2] = Some((Drive::Cdrom(Some(Media::cdrom(16))), disk(64)));
     setup.drives[4] = Some((Drive::Floppy(DriveType::F1440, Some(floppy)), disk(2880)));
+    setup.nics = vec![Nic { mac: [2, 0, 0, 0, 0, 1], model: NicModel::E1000 }];
     let guest = Guest::with(setup);
     guest.host.quiet.set(true);
     guest
 }
 
 /// Ports that something answers at, so that bytes are not spent on empty ones.
-const PORTS: [(u16, u16); 28] = [
+const PORTS: [(u16, u16); 29] = [
     (0x00, 16),
     (0x20, 2),
     (0x40, 4),
@@ -65,6 +66,7 @@ const PORTS: [(u16, u16); 28] = [
     (0xafe0, 4),
     (0xb000, 64),
     (0xc000, 32),
+    (0xc040, 8),
     (0xe0, 0),
 ];
 
@@ -78,6 +80,11 @@ pub fn board(data: &[u8]) {
     let mut input = Input::new(data);
     let mut guest = guest();
     guest.set_mode(0, Mode::Protected);
+    // The network card answers at C040h and E1000000h, and is a bus master.
+    for (register, value) in [(0x10, 0xe100_0000), (0x14, 0xc040), (4, 7)] {
+        assert_eq!(guest.outp(0xcf8, 4, 0x8000_2000 | register), None);
+        assert_eq!(guest.outp(0xcfc, 4, value), None);
+    }
     let mut left = 4096;
     while !input.is_empty() && left > 0 {
         left -= 1;
@@ -113,9 +120,18 @@ pub fn board(data: &[u8]) {
 
 /// MOV to or from a device in memory, by real code.
 fn mmio(guest: &mut Guest, input: &mut Input<'_>, write: bool) -> Option<arch::Why> {
-    let base =
-        input.pick(&[0xfec0_0000, 0xfed0_0000, 0xfee0_0000, 0xa_0000, 0xb_8000, 0xe000_0000]);
-    let gpa = base + u64::from(input.u16() & 0xfff);
+    let bases = [
+        0xfec0_0000,
+        0xfed0_0000,
+        0xfee0_0000,
+        0xa_0000,
+        0xb_8000,
+        0xe000_0000,
+        0xe100_0000,
+        0xe100_2000,
+        0xe100_3000,
+    ];
+    let gpa = input.pick(&bases) + u64::from(input.u16() & 0xfff);
     let code: &[u8] = match (write, input.u8() % 3) {
         (true, 0) => &[0x88, 0x03],
         (true, 1) => &[0x66, 0x89, 0x03],
