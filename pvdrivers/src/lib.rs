@@ -10,7 +10,10 @@ extern crate alloc;
 extern crate std;
 
 pub mod abi;
+pub mod blkback;
+pub mod conback;
 pub mod errno;
+pub mod front;
 pub mod ring;
 pub mod seam;
 

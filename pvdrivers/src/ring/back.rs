@@ -8,8 +8,8 @@ use core::sync::atomic::{Ordering, fence};
 /// A back end's half of a ring.
 ///
 /// A turn is: [`take`](BackRing::take) and [`put`](BackRing::put) as often as there is work,
-/// [`push`](BackRing::push), and before resting [`final_check`](BackRing::final_check), which may find
-/// more work.
+/// [`push`](BackRing::push), and before resting [`final_check`](BackRing::final_check), which may
+/// find more work.
 #[derive(Clone, Debug)]
 pub struct BackRing<M = Pages> {
     slots: Slots<M>,
@@ -25,8 +25,8 @@ pub struct BackRing<M = Pages> {
 }
 
 impl<M: RingMemory> BackRing<M> {
-    /// A new ring of slots of `slot` bytes, the larger of request and response. Touches no memory: the
-    /// front end has initialized the ring.
+    /// A new ring of slots of `slot` bytes, the larger of request and response. Touches no memory:
+    /// the front end has initialized the ring.
     ///
     /// # Errors
     /// [`RingError::Shape`] where no slot fits.
@@ -89,12 +89,12 @@ impl<M: RingMemory> BackRing<M> {
         Ok(ahead - taken)
     }
 
-    /// Copies the next request into `request` (its first bytes, if it is shorter than a slot). `false`:
-    /// there is none now.
+    /// Copies the next request into `request` (its first bytes, if it is shorter than a slot).
+    /// `false`: there is none now.
     ///
     /// # Errors
-    /// [`RingError::Runaway`] where the front end's index is more than a ring ahead of the responses, or
-    /// went back. The ring is closed then.
+    /// [`RingError::Runaway`] where the front end's index is more than a ring ahead of the
+    /// responses, or went back. The ring is closed then.
     pub fn take(&mut self, request: &mut [u8]) -> Result<bool, RingError> {
         if self.closed {
             return Err(RingError::Runaway);
@@ -110,8 +110,8 @@ impl<M: RingMemory> BackRing<M> {
     /// Writes the next response; the front end sees it after [`push`](BackRing::push).
     ///
     /// # Errors
-    /// [`RingError::Full`] where no taken request waits for one, or the response is longer than a slot;
-    /// [`RingError::Runaway`] on a closed ring.
+    /// [`RingError::Full`] where no taken request waits for one, or the response is longer than a
+    /// slot; [`RingError::Runaway`] on a closed ring.
     pub fn put(&mut self, response: &[u8]) -> Result<(), RingError> {
         if self.closed {
             return Err(RingError::Runaway);
@@ -124,7 +124,8 @@ impl<M: RingMemory> BackRing<M> {
         Ok(())
     }
 
-    /// Shows the front end all responses. Whether it must be notified: it asked to be, at one of these.
+    /// Shows the front end all responses. Whether it must be notified: it asked to be, at one of
+    /// these.
     #[must_use]
     pub fn push(&mut self) -> bool {
         if self.closed || self.rsp_prod == self.rsp_shown {
@@ -139,8 +140,8 @@ impl<M: RingMemory> BackRing<M> {
         crosses(core::mem::replace(&mut self.rsp_shown, self.rsp_prod), self.rsp_prod, event)
     }
 
-    /// Asks to be notified of the next request, and looks once more. `true`: there is work already, do
-    /// not rest.
+    /// Asks to be notified of the next request, and looks once more. `true`: there is work already,
+    /// do not rest.
     ///
     /// # Errors
     /// [`RingError::Runaway`], which closes the ring.
@@ -148,7 +149,8 @@ impl<M: RingMemory> BackRing<M> {
         self.final_check_for(1)
     }
 
-    /// As [`final_check`](BackRing::final_check), where less than `requests` (1 or more) are no work.
+    /// As [`final_check`](BackRing::final_check), where less than `requests` (1 or more) are no
+    /// work.
     ///
     /// # Errors
     /// [`RingError::Runaway`], which closes the ring.

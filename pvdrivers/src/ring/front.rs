@@ -8,7 +8,8 @@ use core::sync::atomic::{Ordering, fence};
 /// A front end's half of a ring.
 ///
 /// [`put`](FrontRing::put) requests, [`push`](FrontRing::push) them; when notified
-/// [`take`](FrontRing::take) responses until there are none, then [`final_check`](FrontRing::final_check).
+/// [`take`](FrontRing::take) responses until there are none, then
+/// [`final_check`](FrontRing::final_check).
 #[derive(Clone, Debug)]
 pub struct FrontRing<M = Pages> {
     slots: Slots<M>,
@@ -87,7 +88,8 @@ impl<M: RingMemory> FrontRing<M> {
     /// Responses that wait to be taken.
     ///
     /// # Errors
-    /// [`RingError::Runaway`] where the back end answered what was not asked. The ring is closed then.
+    /// [`RingError::Runaway`] where the back end answered what was not asked. The ring is closed
+    /// then.
     pub fn waiting(&mut self) -> Result<u32, RingError> {
         if self.closed {
             return Err(RingError::Runaway);

@@ -1,4 +1,5 @@
-//! The ring of requests and responses that a front end and a back end share. Xen public "io/ring.h".
+//! The ring of requests and responses that a front end and a back end share. Xen public
+//! "io/ring.h".
 //!
 //! One array of slots carries both ways: a response takes the slot of an earlier request. Each half
 //! has private copies of its own indices, and believes the other's only so far as the ring is long.
@@ -29,7 +30,8 @@ const SLOTS: usize = 64;
 pub enum RingError {
     /// No page, more than [`MAX_PAGES`], or no slot fits.
     Shape,
-    /// The other half's producer index is more than a ring ahead, or went back. The ring stays closed.
+    /// The other half's producer index is more than a ring ahead, or went back. The ring stays
+    /// closed.
     Runaway,
     /// More responses than requests, more requests than free slots, or more bytes than a slot: a
     /// mistake of this half. Nothing was written.

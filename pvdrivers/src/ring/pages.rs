@@ -81,8 +81,8 @@ impl PinnedPages {
     /// Pins all of `references`, or none.
     ///
     /// # Errors
-    /// As [`Grants::pin`]; `EINVAL` for none, for more than [`MAX_PAGES`], and for a grant of a part of a
-    /// page.
+    /// As [`Grants::pin`]; `EINVAL` for none, for more than [`MAX_PAGES`], and for a grant of a
+    /// part of a page.
     pub fn pin(
         grants: &mut impl Grants,
         owner: DomId,

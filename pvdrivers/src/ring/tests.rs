@@ -233,8 +233,8 @@ fn a_response_that_arrives_at_any_moment_is_taken_or_announced() {
 
 #[test]
 fn no_index_is_visible_before_what_it_announces() {
-    // A look after every access of a front end's push and a back end's answer: whatever lies below the
-    // producer index is whole.
+    // A look after every access of a front end's push and a back end's answer: whatever lies below
+    // the producer index is whole.
     for stop_at in 0..16 {
         let memory = pages(1);
         let watched = Watched::new(memory.clone(), stop_at);

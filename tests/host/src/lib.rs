@@ -11,6 +11,7 @@ mod cpu;
 pub mod fuzz;
 mod guest;
 mod host;
+pub mod peers;
 mod rng;
 
 pub use cpu::MockCpu;
