@@ -13,6 +13,7 @@ pub mod abi;
 pub mod blkback;
 pub mod conback;
 pub mod errno;
+pub mod event;
 pub mod front;
 pub mod ring;
 pub mod seam;

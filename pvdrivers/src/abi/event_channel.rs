@@ -1,4 +1,5 @@
-//! `event_channel_op`: numbers and arguments, and the FIFO ABI's words. Xen public "event_channel.h".
+//! `event_channel_op`: numbers and arguments, and the FIFO ABI's words. Xen public
+//! "event_channel.h".
 //!
 //! `crate::event` does the work.
 

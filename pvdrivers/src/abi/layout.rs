@@ -1,14 +1,14 @@
 //! How an argument lies in guest memory, for 64-bit and for 32-bit callers.
 //!
-//! `layouts!` takes a struct's fields with their offsets in both widths and asserts at compile time that
-//! C's own rules of alignment give the same offsets and sizes. Values are read from bytes that were copied
-//! out of the guest once, and written back the same way.
+//! `layouts!` takes a struct's fields with their offsets in both widths and asserts at compile time
+//! that C's own rules of alignment give the same offsets and sizes. Values are read from bytes that
+//! were copied out of the guest once, and written back the same way.
 
 use crate::Errno;
 use arch::GuestVirt;
 
-/// The caller's word size. A 32-bit caller's `long` and pointers have 4 bytes, and its 8-byte integers are
-/// aligned to 4.
+/// The caller's word size. A 32-bit caller's `long` and pointers have 4 bytes, and its 8-byte
+/// integers are aligned to 4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Width {
     /// A caller in protected or compatibility mode.
@@ -80,7 +80,8 @@ pub trait Layout: Sized + Copy {
         width.pick(Self::SHAPE.size64, Self::SHAPE.size32)
     }
 
-    /// Reads it at `at`; bytes that are not there are zeros. [`parse`](Layout::parse) is the checked way.
+    /// Reads it at `at`; bytes that are not there are zeros. [`parse`](Layout::parse) is the
+    /// checked way.
     fn get(bytes: &[u8], at: usize, width: Width) -> Self;
 
     /// Writes it at `at`; bytes that are not there are left out.
@@ -209,7 +210,8 @@ impl Ruler {
     /// Before the first field.
     pub const START: Ruler = Ruler { end: [0; 2], align: [1; 2] };
 
-    /// Places the next field. Panics, which ends the build, where it would not lie at `at` (64-bit, 32-bit).
+    /// Places the next field. Panics, which ends the build, where it would not lie at `at` (64-bit,
+    /// 32-bit).
     #[must_use]
     pub const fn field(mut self, shape: Shape, at: [usize; 2]) -> Ruler {
         let aligns = [shape.align64, shape.align32];

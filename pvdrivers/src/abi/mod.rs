@@ -1,7 +1,8 @@
 //! Xen's public headers as types of our own: numbers of calls, and their arguments in both widths.
 //!
-//! One module per header of `xen/include/public`. An argument is copied from the guest once, as bytes, read
-//! by [`Layout::parse`], and written back whole by [`Layout::store`]. Nothing here acts.
+//! One module per header of `xen/include/public`. An argument is copied from the guest once, as
+//! bytes, read by [`Layout::parse`], and written back whole by [`Layout::store`]. Nothing here
+//! acts.
 
 pub mod cpuid;
 pub mod event_channel;

@@ -1,4 +1,5 @@
-//! `physdev_op`: interrupts of physical devices, as far as an HVM guest asks. Xen public "physdev.h".
+//! `physdev_op`: interrupts of physical devices, as far as an HVM guest asks. Xen public
+//! "physdev.h".
 
 use super::layout::{Ulong, layouts, numbers};
 

@@ -1,7 +1,8 @@
-//! The page that a domain and the hypervisor share, and the PV clock. Xen public "xen.h", "arch-x86/xen.h".
+//! The page that a domain and the hypervisor share, and the PV clock. Xen public "xen.h",
+//! "arch-x86/xen.h".
 //!
-//! These stay in guest memory and change under both sides, so they are offsets, not values. What is read
-//! and written as a whole, the time, is a value.
+//! These stay in guest memory and change under both sides, so they are offsets, not values. What is
+//! read and written as a whole, the time, is a value.
 
 use super::layout::{Width, layouts};
 
@@ -106,8 +107,8 @@ pub const PVCLOCK_TSC_STABLE: u8 = 1 << 0;
 pub const PVCLOCK_GUEST_STOPPED: u8 = 1 << 1;
 
 layouts! {
-    /// From TSC to time (`vcpu_time_info`): `system_time` plus (TSC − `tsc_timestamp`) shifted left by
-    /// `tsc_shift`, times `tsc_to_system_mul`, over 2^32.
+    /// From TSC to time (`vcpu_time_info`): `system_time` plus (TSC − `tsc_timestamp`) shifted left
+    /// by `tsc_shift`, times `tsc_to_system_mul`, over 2^32.
     VcpuTimeInfo: 32 / 32 {
         /// Odd while it is being written.
         version: u32 = 0 / 0,

@@ -1,4 +1,5 @@
-//! `vcpu_op`: start and stop of vCPUs, their timers and shared areas. Xen public "vcpu.h", "hvm/hvm_vcpu.h".
+//! `vcpu_op`: start and stop of vCPUs, their timers and shared areas. Xen public "vcpu.h",
+//! "hvm/hvm_vcpu.h".
 
 use super::layout::{Width, layouts, numbers};
 use arch::GuestVirt;
@@ -124,7 +125,8 @@ layouts! {
         bases: [u32; 5] = 64 / 64,
         /// Limits of CS, DS, SS, ES, TR, in bytes.
         limits: [u32; 5] = 84 / 84,
-        /// Attributes of CS, DS, SS, ES, TR: as in a descriptor's bits 40 to 55, without the limit's.
+        /// Attributes of CS, DS, SS, ES, TR: as in a descriptor's bits 40 to 55, without the
+        /// limit's.
         attributes: [u16; 5] = 104 / 104,
         /// Unused.
         pad2: [u16; 3] = 114 / 114,
