@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod abi;
 pub mod blkback;
+pub mod bridge;
 pub mod conback;
 pub mod errno;
 pub mod event;
