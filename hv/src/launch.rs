@@ -81,7 +81,7 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
         log::error!("no guest could be built");
         power::stop(Code::GuestFailed)
     }
-    sched::run(domains, cpu)
+    sched::run(domains, files, cpu)
 }
 
 /// The files of all boot modules that are archives.

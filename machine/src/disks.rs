@@ -17,7 +17,7 @@ use devmodel::ide::{self, DmaStep, Unit};
 /// Places for drives: hda to hdd, fda, fdb.
 pub const SLOTS: usize = 6;
 /// First floppy slot.
-const FLOPPY: usize = 4;
+pub(crate) const FLOPPY: usize = 4;
 /// [`Token::part`] of the firmware's own requests; chips number theirs from 0.
 pub(crate) const BIOS_PART: u8 = 0x80;
 
@@ -36,6 +36,8 @@ pub enum Drive {
 #[derive(Clone, Debug)]
 pub(crate) struct Drives {
     slots: [Option<Drive>; SLOTS],
+    /// How often the medium of each was exchanged.
+    changes: [u32; SLOTS],
     /// Slots in the firmware's order: floppies, hard disks, CDs.
     order: [u8; SLOTS],
     count: u8,
@@ -58,7 +60,7 @@ impl Drives {
                 }
             }
         }
-        Drives { slots, order, count: count as u8 }
+        Drives { slots, changes: [0; SLOTS], order, count: count as u8 }
     }
 
     /// Builds the drives into their chips.
@@ -80,6 +82,27 @@ impl Drives {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The drive in `slot`.
+    pub fn get(&self, slot: usize) -> Option<&Drive> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    /// All drives by slot.
+    pub fn all(&self) -> [Option<Drive>; SLOTS] {
+        self.slots
+    }
+
+    /// Another medium, or none, is in the CD or floppy drive in `slot`.
+    pub fn put(&mut self, slot: usize, new: Option<Media>) {
+        match self.slots.get_mut(slot) {
+            Some(Some(Drive::Cdrom(media) | Drive::Floppy(_, media))) => *media = new,
+            _ => return,
+        }
+        if let Some(changes) = self.changes.get_mut(slot) {
+            *changes = changes.wrapping_add(1);
         }
     }
 
@@ -122,7 +145,7 @@ impl Drives {
             present: media.is_some(),
             read_only: media.is_some_and(|media| media.read_only),
             blocks: media.map_or(0, |media| media.sectors),
-            media: 1,
+            media: self.changes.get(usize::from(slot)).map_or(1, |n| n.wrapping_add(1)),
             physical,
             ata,
         })
@@ -333,13 +356,13 @@ impl Machine {
         board.settle_fdc(fx);
     }
 
-    /// Opens the tray of the CD drive in `slot` unless the guest has locked it. The medium stays known, for a
-    /// later close.
+    /// Opens the tray of the CD drive in `slot` unless the guest has locked it.
     pub fn eject<H: Host>(&self, host: &H, slot: u8) -> bool {
         let mut board = self.board.lock();
         let Some(unit) = Unit::ALL.get(usize::from(slot)) else { return false };
         let opened = board.ide.cdrom(*unit).is_some_and(devmodel::atapi::Cdrom::eject);
         if opened {
+            self.drives.lock().put(slot.into(), None);
             host.tray(slot, true);
         }
         opened

@@ -57,15 +57,16 @@ impl<H: Host> Platform for Bus<'_, H> {
     }
 
     fn disk_count(&self) -> u8 {
-        self.machine.drives.count()
+        self.machine.drives.lock().count()
     }
 
     fn disk(&self, disk: BiosDisk) -> Option<DiskInfo> {
-        self.machine.drives.info(disk)
+        self.machine.drives.lock().info(disk)
     }
 
     fn disk_io(&mut self, request: &DiskRequest<'_>) -> DiskStatus {
-        let Some(slot) = self.machine.drives.slot(request.disk) else {
+        let slot = self.machine.drives.lock().slot(request.disk);
+        let Some(slot) = slot else {
             return DiskStatus::Error(DiskError::NoMedia);
         };
         let key = BiosKey {
@@ -84,7 +85,8 @@ impl<H: Host> Platform for Bus<'_, H> {
     }
 
     fn eject(&mut self, disk: BiosDisk) {
-        if let Some(slot) = self.machine.drives.slot(disk) {
+        let slot = self.machine.drives.lock().slot(disk);
+        if let Some(slot) = slot {
             self.machine.eject(self.host, slot);
         }
     }

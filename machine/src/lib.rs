@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod board;
 pub mod boot;
+mod changer;
 mod clock;
 pub mod config;
 mod cpu;
@@ -35,6 +36,7 @@ mod reset;
 pub mod stats;
 mod taskswitch;
 
+pub use changer::ChangeError;
 pub use clock::Clock;
 pub use cpu::{Activity, Cpu};
 pub use disks::{Drive, SLOTS};
@@ -100,7 +102,7 @@ pub struct Machine {
     pub(crate) bios: Mutex<Bios>,
     pub(crate) bios_config: BiosConfig,
     pub(crate) bios_io: Mutex<BiosIo>,
-    pub(crate) drives: Drives,
+    drives: Mutex<Drives>,
     pub(crate) inboxes: Box<[Inbox]>,
     pub(crate) addresses: Box<[AtomicU64]>,
     pub(crate) next_lowest: AtomicU32,
@@ -159,7 +161,7 @@ impl Machine {
             bios: Mutex::new(Bios::new()),
             bios_config,
             bios_io: Mutex::new(BiosIo::default()),
-            drives,
+            drives: Mutex::new(drives),
             inboxes: (0..vcpus).map(|_| Inbox::default()).collect(),
             addresses: (0..vcpus).map(|_| AtomicU64::new(0)).collect(),
             next_lowest: AtomicU32::new(0),

@@ -48,6 +48,9 @@ pub fn make(plan: &Plan) -> Result<BootSet> {
     for guest in &plan.guests {
         configs.push((format!("guests/{}.cfg", guest.name), maker.guest(guest)?));
     }
+    for medium in &plan.media {
+        maker.module(medium, false);
+    }
     let mut archive = Archive::new();
     for (name, text) in &configs {
         archive.aligned_file(name, text.as_bytes());
@@ -173,6 +176,7 @@ mod tests {
         Plan {
             guests,
             host,
+            media: Vec::new(),
             snapshot,
             bare: false,
             hv_append: String::new(),
@@ -208,7 +212,10 @@ mod tests {
         whole_floppy(&mut short);
         assert_eq!(short.len(), 1_474_560);
 
-        let set = make(&plan(guests, false)).unwrap();
+        let later = dir.path().join("later.iso");
+        fs::write(&later, [3; 2048]).unwrap();
+        let set = make(&Plan { media: vec![later], ..plan(guests, false) }).unwrap();
+        assert!(cpio::list(&set.archive).iter().any(|(name, _, _)| name == "later.iso"));
         assert_eq!(set.disks.len(), 1);
         assert_eq!(set.disks[0].name, "xenolith-disk0");
     }

@@ -148,6 +148,9 @@ pub struct GuestArgs {
     /// The guest's firmware: xenolith, seabios, or an image file.
     #[arg(long, value_name = "WHICH", default_value = "xenolith")]
     pub firmware: String,
+    /// An image that goes along to be put into a drive later: the monitor's `insert hdc NAME`.
+    #[arg(long, value_name = "FILE")]
+    pub medium: Vec<PathBuf>,
     /// Throw away what guests write to disks.
     #[arg(long)]
     pub snapshot: bool,

@@ -43,6 +43,12 @@ pub const FLOPPY_SIZES: &[u64] = &[
     1_763_328, 1_966_080, 2_949_120,
 ];
 
+/// What an image for a drive with removable media is: a floppy by its size, else a CD.
+pub fn removable_role(path: &Path) -> Role {
+    let size = fs::metadata(path).map_or(0, |about| about.len());
+    if FLOPPY_SIZES.contains(&size) { Role::Floppy } else { Role::Cd }
+}
+
 /// Checks one file. `boots`: the guest has nothing else to boot from.
 pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
     let what = format!("the {} {}", role.name(), path.display());

@@ -4,7 +4,7 @@ use crate::config::{self, Drive, Source, Value};
 use crate::guests::Media;
 use crate::media::{self, Role};
 use anyhow::{Result, bail};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Which CPU vendor's virtualization the hypervisor is to use.
@@ -249,6 +249,8 @@ pub struct Plan {
     pub guests: Vec<Guest>,
     /// The machine.
     pub host: Host,
+    /// Images that go along to be put into drives later.
+    pub media: Vec<PathBuf>,
     /// Throw the guests' writes away.
     pub snapshot: bool,
     /// No hypervisor: the first guest alone on the emulator.

@@ -90,6 +90,9 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
     for guest in &guests {
         guest.check().map_err(usage)?;
     }
+    for medium in &args.medium {
+        media::check(medium, media::removable_role(medium), false).map_err(usage)?;
+    }
     let sizes: Vec<(String, u64, u32)> =
         guests.iter().map(|guest| (guest.name.clone(), guest.memory_mib, guest.vcpus)).collect();
     media::check_sizes(&sizes, media::host_memory_mib()).map_err(usage)?;
@@ -104,6 +107,7 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
             icount: false,
             cpu_model: None,
         },
+        media: args.medium.clone(),
         snapshot: args.snapshot,
         bare: false,
         hv_append: args.hv_append.clone(),

@@ -34,6 +34,20 @@ impl DriveType {
         }
     }
 
+    /// Whether a drive of this kind reads media of this geometry.
+    #[must_use]
+    pub const fn takes(self, geometry: Geometry) -> bool {
+        match (self, geometry.cylinders, geometry.sectors) {
+            (DriveType::None, ..) => false,
+            (DriveType::F2880, _, 25..) => true,
+            (_, _, 25..) => false,
+            (_, _, 15) => matches!(self, DriveType::F1200),
+            (_, ..=43, _) => matches!(self, DriveType::F360 | DriveType::F1200),
+            (DriveType::F720, _, ..=10) => true,
+            _ => matches!(self, DriveType::F1440 | DriveType::F2880),
+        }
+    }
+
     /// The type of a saved number.
     pub(super) const fn of_number(number: u8) -> Option<DriveType> {
         Some(match number {

@@ -100,10 +100,7 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 
     fn file(&self, name: &str) -> Result<&'a Entry, BuildError> {
-        self.files
-            .iter()
-            .find(|file| file.name == name)
-            .ok_or_else(|| BuildError::NoModule(name.into()))
+        find(self.files, name)
     }
 
     /// Builds guest number `id`.
@@ -230,41 +227,53 @@ impl<'a, B: Backend> Builder<'a, B> {
             let Some(slot) = disk.vdev.slot() else {
                 return Err(BuildError::NotYet("a disk at xvde or beyond"));
             };
-            let medium = self.medium(disk, config.snapshot)?;
+            let medium = open(self.files, &disk.target, disk.writable, config.snapshot)?;
             let sectors = medium.as_ref().map(Medium::sectors);
             drives[slot] = Some(drive(disk, sectors)?);
             media[slot] = medium;
         }
         Ok((drives, media))
     }
+}
 
-    fn medium(&self, disk: &DiskConfig, snapshot: bool) -> Result<Option<Medium>, BuildError> {
-        let number = match &disk.target {
-            Target::Empty => return Ok(None),
-            Target::Module(name) => {
-                let bytes = self.file(name)?.bytes;
-                if bytes.is_empty() {
-                    return Err(BuildError::Empty(name.clone()));
-                }
-                let start = mem::virt_to_phys(bytes.as_ptr());
-                let module = Module::new(start, bytes.len() as u64, !disk.writable);
-                return Ok(Some(Medium::Module(module)));
+/// What a configuration or a person puts into a drive; `None` for nothing. `files`: those of the boot modules.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn open(
+    files: &[Entry],
+    target: &Target,
+    writable: bool,
+    snapshot: bool,
+) -> Result<Option<Medium>, BuildError> {
+    let number = match target {
+        Target::Empty => return Ok(None),
+        Target::Module(name) => {
+            let bytes = find(files, name)?.bytes;
+            if bytes.is_empty() {
+                return Err(BuildError::Empty(name.clone()));
             }
-            Target::HostDisk(number) => *number as usize,
-            Target::HostDevice(name) => host_disk(name)
-                .ok_or_else(|| BuildError::NoHostDisk(alloc::format!("/dev/{name}")))?,
-        };
-        let info = block::info(number)
-            .ok_or_else(|| BuildError::NoHostDisk(alloc::format!("{number}")))?;
-        if snapshot && disk.writable {
-            return Err(BuildError::NotYet("snapshot = 1 on a host disk"));
+            let start = mem::virt_to_phys(bytes.as_ptr());
+            let module = Module::new(start, bytes.len() as u64, !writable);
+            return Ok(Some(Medium::Module(module)));
         }
-        Ok(Some(Medium::Host {
-            number,
-            read_only: !disk.writable || info.read_only,
-            sectors: info.sectors,
-        }))
+        Target::HostDisk(number) => *number as usize,
+        Target::HostDevice(name) => {
+            host_disk(name).ok_or_else(|| BuildError::NoHostDisk(alloc::format!("/dev/{name}")))?
+        }
+    };
+    let info =
+        block::info(number).ok_or_else(|| BuildError::NoHostDisk(alloc::format!("{number}")))?;
+    if snapshot && writable {
+        return Err(BuildError::NotYet("snapshot = 1 on a host disk"));
     }
+    let (read_only, sectors) = (!writable || info.read_only, info.sectors);
+    Ok(Some(Medium::Host { number, read_only, sectors }))
+}
+
+fn find<'a>(files: &'a [Entry], name: &str) -> Result<&'a Entry, BuildError> {
+    let found = files.iter().find(|file| file.name == name);
+    found.ok_or_else(|| BuildError::NoModule(name.into()))
 }
 
 /// A host disk by the name that Linux would give it (vda and sda are the first that is no CD, sr0 the first CD), or
@@ -289,25 +298,36 @@ fn host_disk(name: &str) -> Option<usize> {
 fn drive(disk: &DiskConfig, sectors: Option<u64>) -> Result<Drive, BuildError> {
     let with_rights = |media: Media| Media { read_only: !disk.writable, ..media };
     Ok(match disk.vdev {
-        Vdev::Floppy(_) => {
-            let Some(sectors) = sectors else {
-                return Ok(Drive::Floppy(DriveType::F1440, None));
-            };
-            let geometry =
-                geometry_of_image(sectors).ok_or(BuildError::FloppySize(sectors * 512))?;
-            let media = Media { geometry, removable: true, ..Media::disk(sectors, "") };
-            Drive::Floppy(DriveType::of_geometry(geometry), Some(with_rights(media)))
-        }
-        _ if disk.cdrom => {
-            let blocks =
-                sectors.map(|sectors| u32::try_from(sectors.div_ceil(4)).unwrap_or(u32::MAX));
-            Drive::Cdrom(blocks.map(Media::cdrom))
-        }
+        Vdev::Floppy(_) => match sectors {
+            None => Drive::Floppy(DriveType::F1440, None),
+            Some(sectors) => {
+                let media = floppy(sectors)?;
+                Drive::Floppy(DriveType::of_geometry(media.geometry), Some(with_rights(media)))
+            }
+        },
+        _ if disk.cdrom => Drive::Cdrom(sectors.map(cd)),
         _ => {
             let sectors = sectors.ok_or_else(|| BuildError::Empty("a hard disk".into()))?;
             Drive::Disk(with_rights(Media::disk(sectors, "XENOLITH")))
         }
     })
+}
+
+fn cd(sectors: u64) -> Media {
+    Media::cdrom(u32::try_from(sectors.div_ceil(4)).unwrap_or(u32::MAX))
+}
+
+fn floppy(sectors: u64) -> Result<Media, BuildError> {
+    let geometry = geometry_of_image(sectors).ok_or(BuildError::FloppySize(sectors * 512))?;
+    Ok(Media { geometry, removable: true, ..Media::disk(sectors, "") })
+}
+
+/// A medium of so many sectors as `drive` sees it; a hard disk's is not looked at, as it stays.
+///
+/// # Errors
+/// [`BuildError::FloppySize`].
+pub fn removable(drive: &Drive, sectors: u64) -> Result<Media, BuildError> {
+    if let Drive::Floppy(..) = drive { floppy(sectors) } else { Ok(cd(sectors)) }
 }
 
 fn actions(config: &GuestConfig) -> Actions {

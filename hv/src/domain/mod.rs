@@ -125,7 +125,8 @@ pub struct Domain<B: Backend> {
     /// Its debug-console line so far.
     debug_line: IrqLock<Vec<u8>>,
     slat: IrqLock<(Slat<B::Format>, Store)>,
-    disks: [Option<Medium>; SLOTS],
+    /// What is in its drives, by slot.
+    pub disks: [Mutex<Option<Medium>>; SLOTS],
     state: AtomicU8,
     /// The board's deadline moved: its CPU must look.
     pub retime: AtomicBool,
@@ -170,7 +171,7 @@ impl<B: Backend> Domain<B> {
             doomed: AtomicBool::new(false),
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
             slat: IrqLock::new((slat, Store::default())),
-            disks,
+            disks: disks.map(Mutex::new),
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
             reboots: AtomicUsize::new(0),
@@ -362,9 +363,10 @@ impl<B: Backend> Host for Domain<B> {
     }
 
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
-        let Some(Some(medium)) = self.disks.get(usize::from(request.disk.0)) else {
-            return DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium));
-        };
+        const EMPTY: DiskAnswer = DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium));
+        let Some(slot) = self.disks.get(usize::from(request.disk.0)) else { return EMPTY };
+        let slot = slot.lock();
+        let Some(medium) = &*slot else { return EMPTY };
         let cookie = Cookie { domain: self.id, disk: request.disk, token: request.token };
         medium.submit(&self.frames, request, data, cookie.to_bits())
     }

@@ -11,6 +11,7 @@ use arch::{Exit, Nanos, Vcpu, Why};
 
 use super::backend::Backend;
 use super::{Domain, Slot, State, Task, console, rescue};
+use crate::archive::Entry;
 use crate::cpu::power::{self, Code};
 use crate::cpu::{self, smp, timer, tsc};
 use crate::drivers::block;
@@ -22,6 +23,8 @@ const TURN_NS: u64 = 10_000_000;
 pub struct World<B: Backend> {
     /// The guests, by number less one.
     pub domains: Box<[Box<Domain<B>>]>,
+    /// The files of the boot modules: media for drives.
+    pub files: Vec<Entry>,
 }
 
 static WORLD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
@@ -34,8 +37,9 @@ pub fn world<B: Backend>() -> &'static World<B> {
 }
 
 /// Runs the guests for ever, on all CPUs. Called on CPU 0.
-pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, cpu: B::Cpu) -> ! {
-    let world = Box::leak(Box::new(World { domains: domains.into_boxed_slice() }));
+pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, files: Vec<Entry>, cpu: B::Cpu) -> ! {
+    let domains = domains.into_boxed_slice();
+    let world = Box::leak(Box::new(World { domains, files }));
     WORLD.store(core::ptr::from_mut(world).cast(), Ordering::Release);
     block::set_hook(|_, cookie, status| {
         console::completed(cookie, status == block::Status::Done);

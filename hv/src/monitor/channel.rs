@@ -93,6 +93,7 @@ fn command<B: Backend>(world: &'static World<B>, line: &str) -> Result<(), Strin
             out.finish();
             return result.map_err(|refusal| match refusal {
                 Refusal::Because(why) => why.to_string(),
+                Refusal::Told(why) => why,
                 Refusal::Output => "the answer is damaged".to_string(),
             });
         }

@@ -8,7 +8,7 @@ use arch::Why;
 use devmodel::apicmsg::{DeliveryMode, Message};
 
 use super::inspect::{self, View, with_task};
-use super::{display, text, typing};
+use super::{display, media, text, typing};
 use crate::cpu::power::{self, Code};
 use crate::cpu::{percpu, tsc};
 use crate::domain::backend::Backend;
@@ -16,7 +16,7 @@ use crate::domain::sched::World;
 use crate::domain::{Domain, State, console};
 use crate::mem::frames;
 
-const COMMANDS: [(&str, &str); 24] = [
+const COMMANDS: [(&str, &str); 26] = [
     ("help", "this list"),
     ("list", "guests, their states and vCPUs"),
     ("info [GUEST]", "the host, or a guest's memory, time and screen"),
@@ -33,6 +33,8 @@ const COMMANDS: [(&str, &str); 24] = [
     ("reset [GUEST]", "it starts anew, from power-on; also one that has ended"),
     ("destroy [GUEST]", "it ends"),
     ("poweroff [GUEST]", "the ACPI power button"),
+    ("eject [GUEST] DEVICE [force]", "opens hda to hdd or fda, fdb (also cd-eject)"),
+    ("insert [GUEST] DEVICE MEDIUM", "puts in a boot module, host:N or /dev/sr0 (also cd-insert)"),
     ("nmi [GUEST:VCPU]", "a non-maskable interrupt"),
     ("keys [GUEST] CHORD,CHORD...", "press ctrl-alt-del, f1, enter ..."),
     ("type [GUEST:] TEXT", "type on the keyboard; \\n is Enter"),
@@ -44,10 +46,12 @@ const COMMANDS: [(&str, &str); 24] = [
 ];
 
 /// Why a command was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// In a person's words.
     Because(&'static str),
+    /// The same, with a name or number in it.
+    Told(alloc::string::String),
     /// The answer could not be written.
     Output,
 }
@@ -64,15 +68,15 @@ impl From<&'static str> for Refusal {
     }
 }
 
-const USAGE: Refusal = Refusal::Because("the arguments are wrong; see help");
+pub(super) const USAGE: Refusal = Refusal::Because("the arguments are wrong; see help");
 const GONE: Refusal = Refusal::Because("no such vCPU, or its CPU does not answer");
 const NO_GUEST: Refusal = Refusal::Because("no such guest; see list");
 const ENDED: Refusal = Refusal::Because("the guest has ended");
-const BROKEN: Refusal =
+pub(super) const BROKEN: Refusal =
     Refusal::Because("the hypervisor panicked while serving this guest; its devices are lost");
 
 /// Arguments of a command, taken from the left.
-struct Words<'a> {
+pub(super) struct Words<'a> {
     rest: &'a str,
 }
 
@@ -81,7 +85,7 @@ impl<'a> Words<'a> {
         self.rest.split_whitespace().next()
     }
 
-    fn next(&mut self) -> Option<&'a str> {
+    pub(super) fn next(&mut self) -> Option<&'a str> {
         let word = self.peek()?;
         let at = self.rest.find(word)? + word.len();
         self.rest = self.rest[at..].trim_start();
@@ -180,6 +184,8 @@ pub fn run<B: Backend>(
             let plain = core::str::from_utf8(plain).map_err(|_| USAGE)?;
             Ok(typing::text(domain.id, plain)?)
         }
+        "eject" | "cd-eject" => media::eject(domain, &mut words),
+        "insert" | "cd-insert" => media::insert(world, domain, &mut words),
         "keys" => Ok(typing::chords(domain.id, words.next().ok_or(USAGE)?)?),
         _ => change(domain, vcpu, command),
     }
@@ -365,6 +371,7 @@ fn guest<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), Refu
         let mode = vga.mode();
         writeln!(out, "screen: {mode:?}")?;
     }
+    media::drives(domain, out)?;
     for vcpu in 0..domain.slots.len() {
         let home = domain.slots[vcpu].home;
         let line = with_task(domain, vcpu, |task| {

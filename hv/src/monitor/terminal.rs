@@ -404,6 +404,7 @@ fn execute<B: Backend>(world: &'static World<B>, line: &str) {
     match done {
         Some(Ok(())) => {}
         Some(Err(Refusal::Because(why))) => drop(writeln!(Console, "{why}")),
+        Some(Err(Refusal::Told(why))) => drop(writeln!(Console, "{why}")),
         Some(Err(Refusal::Output)) => {}
         None => {
             let _ = writeln!(Console, "the hypervisor panicked: {}", rescue::last());

@@ -27,7 +27,21 @@ pub enum Vdev {
     Floppy(u8),
 }
 
+impl Target {
+    /// Reads what a drive holds, as a configuration names it.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Target> {
+        parse_target(word).ok()
+    }
+}
+
 impl Vdev {
+    /// Reads a place, such as `hdc`.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Vdev> {
+        vdev(word)
+    }
+
     /// The machine's drive slot ([`MachineConfig::drives`](crate::MachineConfig::drives)); `None`
     /// for what only paravirtual drivers see.
     #[must_use]

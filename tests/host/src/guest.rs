@@ -247,6 +247,22 @@ impl Guest {
         self.vcpus[0].gprs.rax() as u32 & (u64::MAX >> (64 - 8 * u32::from(width))) as u32
     }
 
+    /// Puts vCPU 0 at a service's trap, with an interrupt frame on the stack, as the stub would.
+    pub fn at_trap(&mut self, service: bios::Service) {
+        let at = (0xf_0000..0x10_0000).find(|at| bios::service_at(*at) == Some(service));
+        let at = at.expect("a trap in the ROM");
+        let vcpu = &mut self.vcpus[0];
+        vcpu.set_segment(SegReg::Cs, Segment::real_code(0xf000));
+        vcpu.set_segment(SegReg::Ss, Segment::real_data(0));
+        vcpu.set_rip(at - 0xf_0000);
+        vcpu.next_rip = Some(vcpu.rip + 2);
+        vcpu.gprs.set_rsp(0x7000);
+        vcpu.set_rflags(2);
+        self.store(0x7000, 2, 0x1234);
+        self.store(0x7002, 2, 0x0800);
+        self.store(0x7004, 2, 0x0202);
+    }
+
     /// A store to or load from `gpa` by the code at RIP.
     pub fn touch(&mut self, gpa: u64, access: Access) -> Option<Why> {
         let fault = NestedFault { gpa: GuestPhys(gpa), gva: None, access, present: false };

@@ -22,22 +22,6 @@ fn guest() -> Guest {
     Guest::with(setup)
 }
 
-/// Puts vCPU 0 at a service's trap, with an interrupt frame on the stack, as the stub would.
-fn at_trap(guest: &mut Guest, service: Service) {
-    let at = (0xf_0000..0x10_0000).find(|at| bios::service_at(*at) == Some(service));
-    let at = at.expect("a trap in the ROM");
-    let vcpu = &mut guest.vcpus[0];
-    vcpu.set_segment(SegReg::Cs, Segment::real_code(0xf000));
-    vcpu.set_segment(SegReg::Ss, Segment::real_data(0));
-    vcpu.set_rip(at - 0xf_0000);
-    vcpu.next_rip = Some(vcpu.rip + 2);
-    vcpu.gprs.set_rsp(0x7000);
-    vcpu.set_rflags(2);
-    guest.store(0x7000, 2, 0x1234);
-    guest.store(0x7002, 2, 0x0800);
-    guest.store(0x7004, 2, 0x0202);
-}
-
 fn trap(guest: &mut Guest) {
     assert_eq!(guest.exit(Exit::Out { port: bios::TRAP_PORT, width: 1 }), None);
 }
@@ -49,7 +33,7 @@ fn carry(guest: &Guest) -> bool {
 
 /// INT 13h, AH=42h: `count` sectors from `lba` to 3000h:0000h.
 fn extended_read(guest: &mut Guest, lba: u64, count: u64) {
-    at_trap(guest, Service::Int13);
+    guest.at_trap(Service::Int13);
     guest.store(0x600, 8, 0x3000_0000 << 32 | count << 16 | 0x10);
     guest.store(0x608, 8, lba);
     let vcpu = &mut guest.vcpus[0];
@@ -75,7 +59,7 @@ fn int_13h_42h_reads_straight_into_ram_and_moves_past_the_out() {
 #[test]
 fn int_13h_02h_reads_by_cylinder_head_and_sector() {
     let mut guest = guest();
-    at_trap(&mut guest, Service::Int13);
+    guest.at_trap(Service::Int13);
     let vcpu = &mut guest.vcpus[0];
     vcpu.set_segment(SegReg::Es, Segment::real_data(0x3000));
     vcpu.gprs.set_rax(0x0201);

@@ -19,6 +19,9 @@ pub struct Case {
     pub what: String,
     /// Recipes of its guests.
     pub guests: Vec<String>,
+    /// Recipes whose CDs and floppies go along, to be put into drives by the monitor's `insert`.
+    #[serde(default)]
+    pub media: Vec<String>,
     /// Memory of each guest in MiB.
     #[serde(default = "default_memory")]
     pub memory: u64,

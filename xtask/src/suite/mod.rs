@@ -197,7 +197,7 @@ fn boot(
 
 fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
     let case = &job.case;
-    let mut media = Vec::new();
+    let (mut media, mut beside) = (Vec::new(), Vec::new());
     {
         // Two workers must not make the same image at the same time.
         static MAKING: Mutex<()> = Mutex::new(());
@@ -205,6 +205,10 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         for recipe in &case.guests {
             let made = guests::prepare(packages, recipe, args.offline);
             media.push(made.with_context(|| format!("cannot make the guest {recipe}"))?);
+        }
+        for recipe in &case.media {
+            let made = guests::prepare(packages, recipe, args.offline)?;
+            beside.extend(made.iso.into_iter().chain(made.floppy));
         }
     }
     let mut list = Vec::new();
@@ -228,6 +232,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
             icount: false,
             cpu_model: case.cpu_model.clone(),
         },
+        media: beside,
         snapshot: true,
         bare: args.bare,
         hv_append: case.hv_append.clone(),
