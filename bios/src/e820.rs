@@ -41,13 +41,13 @@ pub fn tables_base(config: &BiosConfig) -> u64 {
 pub fn range(config: &BiosConfig, n: usize) -> Option<Range> {
     use RangeKind::{AcpiNvs, AcpiReclaim, Ram, Reserved};
     let base = tables_base(config);
-    let high = base >= 1 << 20;
+    let (low, high) = (base < 1 << 20, config.acpi && base >= 1 << 20);
     let extended_end = if high { base } else { config.low_ram.max(1 << 20) };
     let at = |start: u64, end: u64, kind| Range { start, bytes: end.saturating_sub(start), kind };
     let fixed = [
         at(0, 0x9_fc00, Ram),
         at(0x9_fc00, 0xa_0000, Reserved),
-        at(if high { 0xf_0000 } else { 0xe_0000 }, 0x10_0000, Reserved),
+        at(if low { 0xe_0000 } else { 0xf_0000 }, 0x10_0000, Reserved),
         at(0x10_0000, extended_end, Ram),
         if high { at(base, base + 0xf000, AcpiReclaim) } else { at(0, 0, Ram) },
         if high { at(base + 0xf000, base + 0x1_0000, AcpiNvs) } else { at(0, 0, Ram) },
@@ -64,7 +64,7 @@ pub fn range(config: &BiosConfig, n: usize) -> Option<Range> {
 #[must_use]
 pub fn extended_kb(config: &BiosConfig, limit: u64) -> u32 {
     let base = tables_base(config);
-    let end = if base >= 1 << 20 { base } else { config.low_ram };
+    let end = if config.acpi && base >= 1 << 20 { base } else { config.low_ram };
     (end.min(limit).saturating_sub(1 << 20) >> 10) as u32
 }
 
@@ -88,6 +88,18 @@ mod tests {
                 assert!(pair[0].start + pair[0].bytes <= pair[1].start, "{low:x} {pair:x?}");
             }
         }
+    }
+
+    #[test]
+    fn without_acpi_the_tables_memory_is_ram() {
+        let config = BiosConfig { low_ram: 64 << 20, acpi: false, ..BiosConfig::default() };
+        let ranges: Vec<Range> = (0..).map_while(|n| range(&config, n)).collect();
+        let extended = Range { start: 1 << 20, bytes: 63 << 20, kind: RangeKind::Ram };
+        assert!(ranges.contains(&extended), "{ranges:x?}");
+        assert!(
+            ranges.iter().all(|r| !matches!(r.kind, RangeKind::AcpiReclaim | RangeKind::AcpiNvs))
+        );
+        assert_eq!(extended_kb(&config, 1 << 32), 63 << 10);
     }
 
     #[test]

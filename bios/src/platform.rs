@@ -145,6 +145,10 @@ pub struct BiosConfig {
     pub ioapic_id: u8,
     /// There is an HPET at FED00000h.
     pub hpet: bool,
+    /// ACPI tables are made.
+    pub acpi: bool,
+    /// The tables (MP, MADT) tell a single processor's system of its APICs; with several they always do.
+    pub apic: bool,
     /// Frame buffer of the Bochs VBE, used where no PCI display controller tells it.
     pub framebuffer: u32,
     /// Bytes of video memory.
@@ -169,6 +173,8 @@ impl Default for BiosConfig {
             apic_ids: alloc::vec![0],
             ioapic_id: 0,
             hpet: true,
+            acpi: true,
+            apic: true,
             framebuffer: 0xe000_0000,
             video_memory: 16 << 20,
             boot_order: alloc::vec![BootDevice::Floppy, BootDevice::Hard, BootDevice::Cd],
@@ -176,6 +182,13 @@ impl Default for BiosConfig {
             quiet: true,
             uuid: [0; 16],
         }
+    }
+}
+
+impl BiosConfig {
+    /// Whether tables tell of local and I/O APICs.
+    pub(crate) fn tells_of_apics(&self) -> bool {
+        self.apic || self.apic_ids.len() > 1
     }
 }
 

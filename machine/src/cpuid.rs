@@ -148,6 +148,31 @@ impl CpuidPolicy {
         }
     }
 
+    /// The guest's processors have no PAE, and thus neither long mode, no-execute nor 1 GiB pages.
+    pub fn hide_pae(&mut self) {
+        const PAE: u32 = 1 << 6;
+        const LONG_MODE: u32 = 1 << 29;
+        const HUGE_PAGES: u32 = 1 << 26;
+        self.clear_edx(PAE, PAE | LONG_MODE | HUGE_PAGES);
+        self.hide_nx();
+    }
+
+    /// The guest's processors have no no-execute bit in page tables.
+    pub fn hide_nx(&mut self) {
+        const NX: u32 = 1 << 20;
+        self.clear_edx(0, NX);
+    }
+
+    /// Clears feature bits of leaf 1 and of extended leaf 1.
+    fn clear_edx(&mut self, basic: u32, extended: u32) {
+        if let Some(leaf) = self.basic.get_mut(1) {
+            leaf[3] &= !basic;
+        }
+        if let Some(leaf) = self.extended.get_mut(1) {
+            leaf[3] &= !extended;
+        }
+    }
+
     /// What CPUID with this EAX and ECX gives. Leaves beyond the last give 0 (AMD's way, and tame for all
     /// that ask).
     #[must_use]
@@ -329,6 +354,19 @@ mod tests {
         assert_eq!(policy.get(0xa, 0, vcpu), [0; 4]);
         assert_eq!(policy.get(0x7fff_ffff, 0, vcpu), [0; 4]);
         assert_eq!(policy.get(0xffff_ffff, 0, vcpu), [0; 4]);
+    }
+
+    #[test]
+    fn pae_takes_long_mode_and_nx_along_and_nx_goes_alone() {
+        let vcpu = Dynamic { apic_id: 0, cr4: 0, apic_enabled: true };
+        let mut policy = CpuidPolicy::new(host, 1, 2_000_000);
+        policy.hide_nx();
+        assert!(policy.has_extended(29) && !policy.has_extended(20));
+        assert_ne!(policy.get(1, 0, vcpu)[3] & 1 << 6, 0);
+        policy.hide_pae();
+        assert!(!policy.has_extended(29) && !policy.has_extended(26) && !policy.has_extended(6));
+        assert_eq!(policy.get(1, 0, vcpu)[3] & 1 << 6, 0);
+        assert_ne!(policy.get(1, 0, vcpu)[3] & 1 << 3, 0, "PSE stays");
     }
 
     #[test]

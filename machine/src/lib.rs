@@ -184,6 +184,16 @@ impl Machine {
         self.cpuid.physical_bits()
     }
 
+    /// Hides features of the processors before the first entry: with `pae` also all that needs it.
+    pub fn hide(&mut self, pae: bool, nx: bool) {
+        if pae {
+            self.cpuid.hide_pae();
+        }
+        if nx {
+            self.cpuid.hide_nx();
+        }
+    }
+
     /// Guest time now.
     #[must_use]
     #[inline]

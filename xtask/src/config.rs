@@ -7,6 +7,7 @@ use machine::config::{Atom, Entry, Firmware, GuestConfig, Target, Vdev};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A value of the configuration language.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,7 @@ const TAKEN: &[&str] = &[
     "firmware",
     "bios",
     "firmware_override",
+    "localtime",
 ];
 
 /// Reads a configuration and checks keys and values; errors say file, line and what is allowed.
@@ -141,7 +143,30 @@ pub fn read(file: &Path) -> Result<Read> {
         })
         .collect();
     let rest = entries.iter().filter(|entry| !TAKEN.contains(&entry.key.as_str())).map(value_of);
-    Ok(Read { drives, firmware, rest: rest.collect(), config })
+    let mut rest: Vec<(String, Value)> = rest.collect();
+    if config.localtime {
+        // The hypervisor knows no time zone: it gets the difference that is in force now.
+        rest.push(("rtc_timeoffset".into(), Value::Text(local_offset()?.to_string())));
+    }
+    Ok(Read { drives, firmware, rest, config })
+}
+
+/// Seconds that local time is ahead of UTC.
+fn local_offset() -> Result<i64> {
+    let made = Command::new("date").arg("+%z").output().context("localtime: cannot run date")?;
+    let text = String::from_utf8_lossy(&made.stdout);
+    offset(text.trim()).with_context(|| format!("localtime: date says {text:?}"))
+}
+
+/// Reads `+hhmm`.
+fn offset(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.split_at_checked(1)? {
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = digits.split_at_checked(2)?;
+    Some(sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60))
 }
 
 fn letter(n: u8) -> char {
@@ -208,6 +233,24 @@ mod tests {
         assert!(cd.cdrom && cd.path().is_some_and(|path| path.ends_with("a.iso")));
         assert_eq!((disk.place.as_str(), disk.writable), ("hda", false));
         assert_eq!(physical.source, Source::Physical("phy:sdb".into()));
+    }
+
+    #[test]
+    fn local_time_becomes_an_offset_of_the_clock() {
+        assert_eq!(
+            (offset("+0000"), offset("-0330"), offset("+1245")),
+            (Some(0), Some(-12600), Some(45900))
+        );
+        assert_eq!(
+            (offset(""), offset("0100"), offset("+xx00"), offset("+é")),
+            (None, None, None, None)
+        );
+        let read = read_text("localtime = 1").unwrap();
+        let [(key, Value::Text(seconds))] = &read.rest[..] else { panic!("{:?}", read.rest) };
+        assert_eq!(
+            (key.as_str(), seconds),
+            ("rtc_timeoffset", &local_offset().unwrap().to_string())
+        );
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(super) fn write<P: Platform>(c: &mut Call<'_, P>, arena: &mut Arena) -> Opti
     let floppy = count(c.bus, DiskKind::Floppy) > 0;
     let config = c.bus.config();
     let definition = table(b"DSDT", 2, &dsdt::body(config, floppy));
-    let madt = table(b"APIC", 2, &madt(config));
+    let madt = config.tells_of_apics().then(|| table(b"APIC", 2, &madt(config)));
     let hpet = config.hpet.then(|| table(b"HPET", 1, &hpet()));
 
     let facs = base + FACS;
@@ -62,9 +62,8 @@ pub(super) fn write<P: Platform>(c: &mut Call<'_, P>, arena: &mut Arena) -> Opti
     let dsdt = space.put(c, &definition)?;
     let mut tables = Vec::new();
     tables.push(space.put(c, &table(b"FACP", 3, &fadt(facs as u32, dsdt)))?);
-    tables.push(space.put(c, &madt)?);
-    if let Some(hpet) = hpet {
-        tables.push(space.put(c, &hpet)?);
+    for table in madt.iter().chain(&hpet) {
+        tables.push(space.put(c, table)?);
     }
     let (mut rsdt, mut xsdt) = (Vec::new(), Vec::new());
     for at in tables {

@@ -40,8 +40,13 @@ impl Arena {
 pub(crate) fn write<P: Platform>(c: &mut Call<'_, P>) {
     let mut arena = Arena { next: ARENA.start };
     let pci = crate::post::pci::functions(c);
-    let _ = acpi::write(c, &mut arena);
-    let _ = mp::write(c, &mut arena, &pci);
+    let (acpi, apics) = (c.bus.config().acpi, c.bus.config().tells_of_apics());
+    if acpi {
+        let _ = acpi::write(c, &mut arena);
+    }
+    if apics {
+        let _ = mp::write(c, &mut arena, &pci);
+    }
     let _ = pir::write(c, &mut arena);
     let _ = pir::write_bios32(c, &mut arena);
     let _ = smbios::write(c, &mut arena);

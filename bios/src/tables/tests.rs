@@ -3,8 +3,12 @@ use crate::testing::{Guest, Mock};
 use std::vec::Vec;
 
 fn guest() -> Guest {
+    guest_with(|config| config.apic_ids = std::vec![0, 1, 2, 3])
+}
+
+fn guest_with(change: impl FnOnce(&mut crate::platform::BiosConfig)) -> Guest {
     let mut bus = Mock::new();
-    bus.config.apic_ids = std::vec![0, 1, 2, 3];
+    change(&mut bus.config);
     let mut function = |devfn: u8, id: u32, class: u32, header: u8, pin: u8| {
         let mut space = [0; 256];
         space[..4].copy_from_slice(&id.to_le_bytes());
@@ -32,12 +36,35 @@ fn guest() -> Guest {
     Guest::new(bus)
 }
 
+fn search(g: &Guest, anchor: &[u8]) -> Option<u64> {
+    (0xf_0000..0x10_0000).step_by(16).find(|&at| g.bus.bytes(at, anchor.len()) == anchor)
+}
+
 /// Finds a structure in the F segment by its anchor, on paragraphs.
 fn find(g: &Guest, anchor: &[u8]) -> u64 {
-    (0xf_0000..0x10_0000)
-        .step_by(16)
-        .find(|&at| g.bus.bytes(at, anchor.len()) == anchor)
-        .unwrap_or_else(|| panic!("no {anchor:?}"))
+    search(g, anchor).unwrap_or_else(|| panic!("no {anchor:?}"))
+}
+
+#[test]
+fn a_configuration_without_acpi_or_apics_leaves_their_tables_out() {
+    let g = guest_with(|config| config.acpi = false);
+    assert_eq!(search(&g, b"RSD PTR "), None);
+    assert!(search(&g, b"_MP_").is_some() && search(&g, b"_SM_").is_some());
+
+    let signatures = |g: &Guest| {
+        let rsdt = u64::from(g.bus.u32(find(g, b"RSD PTR ") + 16));
+        let count = (u64::from(g.bus.u32(rsdt + 4)) - 36) / 4;
+        let table = |n| g.bus.bytes(u64::from(g.bus.u32(rsdt + 36 + 4 * n)), 4);
+        (0..count).map(table).collect::<Vec<_>>()
+    };
+    let g = guest_with(|config| config.apic = false);
+    assert_eq!(search(&g, b"_MP_"), None);
+    assert_eq!(signatures(&g), [b"FACP", b"HPET"]);
+    assert!(search(&g, b"$PIR").is_some());
+
+    let g = guest_with(|config| (config.apic, config.apic_ids) = (false, std::vec![0, 1]));
+    assert!(search(&g, b"_MP_").is_some(), "several processors cannot do without");
+    assert_eq!(signatures(&g), [b"FACP", b"APIC", b"HPET"]);
 }
 
 fn sums_to_zero(g: &Guest, at: u64, len: usize) -> Vec<u8> {

@@ -12,7 +12,7 @@ use devmodel::blk::Media;
 use devmodel::fdc::{DriveType, geometry_of_image};
 use devmodel::rtc::WallClock;
 use machine::boot::{Kernel, KernelError};
-use machine::config::{self, DiskConfig, Firmware, GuestConfig, Target, Vdev};
+use machine::config::{self, DiskConfig, Firmware, GuestConfig, Serial, Target, Vdev};
 use machine::memmap::LOW_RAM_MAX;
 use machine::{Clock, Cpu, Drive, Machine, MachineConfig, SLOTS};
 use spin::Mutex;
@@ -111,6 +111,11 @@ impl<'a, B: Backend> Builder<'a, B> {
         if config.kind != config::GuestKind::Hvm {
             return Err(BuildError::NotYet("type = \"pvh\""));
         }
+        if config.localtime {
+            return Err(BuildError::NotYet(
+                "localtime, as the hypervisor knows no time zone (`cargo xtask` does; or give rtc_timeoffset),",
+            ));
+        }
         let (drives, disks) = self.disks(config)?;
         let firmware = self.firmware(config)?;
         let rom: &[u8] = firmware.unwrap_or(&bios::ROM);
@@ -122,7 +127,7 @@ impl<'a, B: Backend> Builder<'a, B> {
         };
         let frames = Frames::new(ram, vram, rom).ok_or_else(short)?;
         let wall_clock = wall::unix_seconds().saturating_add_signed(config.rtc_offset_s.into());
-        let machine = Machine::new(MachineConfig {
+        let mut machine = Machine::new(MachineConfig {
             ram: frames.ram(),
             vram: frames.vram(),
             firmware: firmware.map(|_| frames.rom()),
@@ -140,11 +145,14 @@ impl<'a, B: Backend> Builder<'a, B> {
                 boot_menu_ms: config.boot_menu_ms,
                 uuid: config.uuid.unwrap_or_default(),
                 hpet: config.hpet,
+                acpi: config.acpi,
+                apic: config.apic,
                 ..BiosConfig::default()
             },
             kernel: self.kernel(config, ram)?,
             firmware_files: self.firmware_files(config),
         });
+        machine.hide(!config.pae, !config.nx);
         let slat = Slat::new(B::format(self.cpu), &mut Store::default()).map_err(|_| short())?;
         let mut slots = Vec::new();
         for index in 0..usize::from(config.vcpus) {
@@ -169,6 +177,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             slat,
             slots,
             disks,
+            console: config.serial.iter().position(|port| *port == Serial::Console),
         }))
     }
 

@@ -1,4 +1,4 @@
-//! What CPU 0 does for all guests between turns, and what a guest says on its first serial port.
+//! What CPU 0 does for all guests between turns, and what a guest says on its serial port.
 //!
 //! A byte of output costs a lock and a store: it waits in the guest's ring until 512 are there or a
 //! few milliseconds have passed, and goes out in one piece. Who needs CPU 0 calls [`want`] or
@@ -27,7 +27,7 @@ const WAIT_NS: u64 = 5_000_000;
 /// How soon input is offered again to a full port.
 const RETRY_NS: u64 = 1_000_000;
 
-/// A guest's first serial port as people see it.
+/// A guest's serial port as people see it: the one that its configuration leads to the console.
 pub struct Console {
     out: IrqLock<Out>,
     /// Bytes for the guest.
@@ -96,7 +96,7 @@ impl Out {
     }
 }
 
-/// A byte of a guest's first serial port. On the exit path.
+/// A byte of the serial port that leads here. On the exit path.
 pub fn console_out<B: Backend>(domain: &Domain<B>, byte: u8) {
     let mut out = domain.console.out.lock();
     let waiting = out.written - out.sent;
@@ -221,13 +221,13 @@ pub fn guarded<B: Backend, R>(domain: &Domain<B>, work: impl FnOnce() -> R) -> O
 
 /// Offers waiting input to the guest's serial port.
 fn feed_serial<B: Backend>(domain: &Domain<B>) {
-    if domain.state() != State::Running {
+    let Some(port) = domain.console_port.filter(|_| domain.state() == State::Running) else {
         return;
-    }
+    };
     loop {
         // Not locked while the machine works: it may send, or panic.
         let Some(byte) = domain.console.input.lock().peek() else { return };
-        if !domain.machine.receive(domain, 0, byte) {
+        if !domain.machine.receive(domain, port, byte) {
             want_by(tsc::now() + tsc::from_ns(RETRY_NS));
             return;
         }

@@ -116,8 +116,10 @@ pub struct Domain<B: Backend> {
     pub actions: Actions,
     /// Its vCPUs.
     pub slots: Box<[Slot<B>]>,
-    /// Its first serial port as people see it.
+    /// Its serial port as people see it.
     pub console: console::Console,
+    /// Which port that is: 0 or 1; `None` for neither.
+    pub console_port: Option<usize>,
     /// The hypervisor panicked while serving it: its machine's locks may be held for ever.
     pub broken: AtomicBool,
     /// The next turn of one of its vCPUs panics, as a test.
@@ -152,13 +154,15 @@ pub struct Parts<B: Backend> {
     pub slots: Vec<Slot<B>>,
     /// Its disks by slot.
     pub disks: [Option<Medium>; SLOTS],
+    /// The serial port that leads to the console: 0 or 1.
+    pub console: Option<usize>,
 }
 
 impl<B: Backend> Domain<B> {
     /// A guest that has not been powered on.
     #[must_use]
     pub fn new(parts: Parts<B>) -> Domain<B> {
-        let Parts { id, name, machine, frames, actions, slat, slots, disks } = parts;
+        let Parts { id, name, machine, frames, actions, slat, slots, disks, console } = parts;
         Domain {
             id,
             name,
@@ -167,6 +171,7 @@ impl<B: Backend> Domain<B> {
             actions,
             slots: slots.into_boxed_slice(),
             console: console::Console::new(),
+            console_port: console,
             broken: AtomicBool::new(false),
             doomed: AtomicBool::new(false),
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
@@ -327,8 +332,11 @@ impl<B: Backend> Host for Domain<B> {
 
     fn output(&self, to: Output, byte: u8) {
         match to {
-            Output::Com1 => console::console_out(self, byte),
-            Output::Com2 => {}
+            Output::Com1 | Output::Com2 => {
+                if self.console_port == Some(usize::from(to == Output::Com2)) {
+                    console::console_out(self, byte);
+                }
+            }
             Output::Debug => {
                 let mut line = self.debug_line.lock();
                 if byte == b'\n' || line.len() == DEBUG_LINE {

@@ -181,13 +181,18 @@ const KEYS: &[(&str, Setter)] = &[
         for (port, atom) in config.serial.iter_mut().zip(atoms) {
             *port = choice_of(&atom.text, &ports, "\"pty\" (the console) or \"none\"")?;
         }
+        if config.serial == [Serial::Console; 2] {
+            return Err(Problem::Conflict("only one port can lead to the console").into());
+        }
         Ok(())
     }),
-    ("vga", |config, _, _, value| {
-        let kinds = [("stdvga", true), ("none", false)];
-        set(&mut config.vga, choice(value, &kinds, "\"stdvga\" or \"none\""))
+    ("vga", |_, _, _, value| {
+        Ok(choice(value, &[("stdvga", ())], "\"stdvga\": it is part of the board")?)
     }),
-    ("stdvga", |config, _, _, value| set(&mut config.vga, yes_or_no(value))),
+    ("stdvga", |_, _, _, value| match yes_or_no(value)? {
+        true => Ok(()),
+        false => Err(Problem::Conflict("allowed is 1: there is no other display").into()),
+    }),
     ("videoram", |config, _, _, value| {
         let mib: u32 = number(value, 1, 32, " MiB")?;
         if !mib.is_power_of_two() {
@@ -286,12 +291,11 @@ fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Lo
         }
         config.max_memory_mib = mib;
     }
-    config.max_vcpus = config.vcpus;
-    if let Some((line, count)) = maxvcpus {
-        if count < config.vcpus {
-            return Err(("maxvcpus", (line, Problem::Conflict("less than vcpus"))));
-        }
-        config.max_vcpus = count;
+    if let Some((line, count)) = maxvcpus
+        && count != config.vcpus
+    {
+        const WHY: &str = "must equal vcpus: none are plugged in while a guest runs";
+        return Err(("maxvcpus", (line, Problem::Conflict(WHY))));
     }
     let has_words = cmdline.is_some() || root.is_some() || extra.is_some();
     let words_line = [&cmdline, &root, &extra].into_iter().flatten().map(|(line, _)| *line).min();

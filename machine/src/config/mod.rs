@@ -103,10 +103,8 @@ pub struct GuestConfig {
     pub memory_mib: u32,
     /// `maxmem` in MiB, at least `memory`; default `memory`.
     pub max_memory_mib: u32,
-    /// `vcpus`, 1 to 64; default 1.
+    /// `vcpus`, 1 to 64; default 1. `maxvcpus` says the same.
     pub vcpus: u8,
-    /// `maxvcpus`, at least `vcpus`; default `vcpus`.
-    pub max_vcpus: u8,
     /// `cpus`: empty for all; one set for all vCPUs; or one for each, the last for the rest. See
     /// [`GuestConfig::affinity`].
     pub cpus: Vec<CpuSet>,
@@ -127,10 +125,8 @@ pub struct GuestConfig {
     pub boot_menu_ms: u32,
     /// `firmware`, `bios`, or `firmware_override`.
     pub firmware: Firmware,
-    /// `serial`: two ports. Default: the first leads to the console (xl's default is none).
+    /// `serial`: two ports, of which at most one leads to the console. Default: the first leads to the console (xl's default is none).
     pub serial: [Serial; 2],
-    /// `vga`: whether there is a display; default yes (`"stdvga"`).
-    pub vga: bool,
     /// `videoram` in MiB: a power of two from 1 to 32; default 16.
     pub video_mib: u32,
     /// `on_poweroff`; default destroy.
@@ -159,7 +155,7 @@ pub struct GuestConfig {
     pub nx: bool,
     /// `rtc_timeoffset` in seconds; default 0.
     pub rtc_offset_s: i32,
-    /// `localtime`: the real-time clock shows local time; default no.
+    /// `localtime`: the real-time clock shows local time; default no. For a tool that knows the time zone.
     pub localtime: bool,
     /// `vif`: network interfaces.
     pub vifs: Vec<VifConfig>,
@@ -178,7 +174,6 @@ impl GuestConfig {
             memory_mib: 256,
             max_memory_mib: 256,
             vcpus: 1,
-            max_vcpus: 1,
             cpus: Vec::new(),
             cpu_weight: 256,
             disks: Vec::new(),
@@ -189,7 +184,6 @@ impl GuestConfig {
             boot_menu_ms: 0,
             firmware: Firmware::Xenolith,
             serial: [Serial::Console, Serial::None],
-            vga: true,
             video_mib: 16,
             on_poweroff: Action::Destroy,
             on_reboot: Action::Restart,
