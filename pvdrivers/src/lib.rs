@@ -18,6 +18,7 @@ pub mod event;
 pub mod front;
 pub mod ring;
 pub mod seam;
+pub mod store;
 
 pub use errno::Errno;
 pub use seam::{DomId, GrantAccess, GrantRef, Grants, Pinned, Port};

@@ -1,0 +1,88 @@
+//! A thousand domains: what one does costs what it costs with one.
+
+use super::*;
+use std::time::Instant;
+
+/// `count` domains with homes, a front end each and watches as Linux has them, hostile ones at the root.
+fn crowd(count: u16) -> Xs {
+    let mut xs = Xs::with(&[]);
+    for domid in 1..=count {
+        xs.add(domid);
+        for path in ["device", "control/shutdown", "memory/target", "data", "/", "/local/domain"] {
+            xs.watch(domid, path, "t").unwrap();
+        }
+        xs.local().watch(&format!("/local/domain/{domid}/data/state"), b"b", Some(0)).unwrap();
+        xs.events(domid);
+    }
+    while xs.local().take_event().is_some() {}
+    xs
+}
+
+fn visited(xs: &mut Xs, act: impl FnOnce(&mut Xs)) -> u64 {
+    let before = xs.service.store.stats().watches_visited;
+    act(xs);
+    xs.service.store.stats().watches_visited - before
+}
+
+#[test]
+fn a_write_looks_at_as_many_watches_with_a_thousand_domains_as_with_one() {
+    let mut looked = Vec::new();
+    for count in [1, 1000] {
+        let mut xs = crowd(count);
+        looked.push([
+            visited(&mut xs, |xs| drop(xs.write(1, "data/state", "4").unwrap())),
+            visited(&mut xs, |xs| xs.local().write("/local/domain/1/data/state", "5").unwrap()),
+            visited(&mut xs, |xs| drop(xs.ask(1, Kind::Rm, "data/state\0").unwrap())),
+            visited(&mut xs, |xs| xs.local().write("/local/domain/0/backend/x", "1").unwrap()),
+        ]);
+    }
+    assert_eq!(looked[0], looked[1]);
+    assert_eq!(looked[0], [4, 4, 4, 0]);
+}
+
+#[test]
+fn times_of_one_and_of_a_thousand_domains() {
+    for count in [1, 1000] {
+        let mut xs = crowd(count);
+        let mut timed = |what: &str, act: &mut dyn FnMut(&mut Xs)| {
+            let start = Instant::now();
+            for _ in 0..2000 {
+                act(&mut xs);
+            }
+            std::println!("{count:5} domains: {what}: {:?}", start.elapsed() / 2000);
+        };
+        timed("read", &mut |xs| drop(xs.read(1, "data").unwrap()));
+        timed("write, five watches", &mut |xs| {
+            xs.write(1, "data/state", "4").unwrap();
+            xs.fronts.get_mut(&1).unwrap().events.clear();
+        });
+        timed("transaction", &mut |xs| {
+            let tx = xs.begin(1);
+            xs.ask_in(1, tx, Kind::Write, b"data/tx\x001").unwrap();
+            xs.end(1, tx, "T").unwrap();
+            xs.fronts.get_mut(&1).unwrap().events.clear();
+        });
+    }
+}
+
+#[test]
+fn a_thousand_domains_come_and_go_and_leave_nothing() {
+    let mut xs = crowd(0);
+    let before = xs.service.store.stats();
+    for domid in 1..=1000 {
+        xs.add(domid);
+        xs.write(domid, "data/a/b", "1").unwrap();
+        xs.watch(domid, "device", "t").unwrap();
+        xs.begin(domid);
+    }
+    for domid in 1..=1000 {
+        assert_eq!(xs.read(domid, "data/a/b"), Ok("1".into()));
+    }
+    for domid in 1..=1000 {
+        xs.service.forget(DomId(domid));
+    }
+    // `/local` and `/local/domain` stay.
+    let after = xs.service.store.stats();
+    assert_eq!((after.nodes, after.clients), (before.nodes + 2, before.clients));
+    assert_eq!((after.watches, after.transactions), (0, 0));
+}
