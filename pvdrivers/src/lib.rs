@@ -13,6 +13,7 @@ pub mod abi;
 pub mod blkback;
 pub mod bridge;
 pub mod conback;
+pub mod bus;
 pub mod errno;
 pub mod event;
 pub mod front;

@@ -2,6 +2,7 @@
 //! `xenbus_comms` and `xenbus_xs` use them.
 
 mod hostile;
+mod linux;
 mod many;
 mod permissions;
 mod quotas;
