@@ -2,7 +2,7 @@
 //! `tests/fuzz` has the same entry points for cargo-fuzz.
 
 use host_tests::Rng;
-use host_tests::fuzz::{TARGETS, Target, chips::CHIPS};
+use host_tests::fuzz::{TARGETS, Target, chips::CHIPS, drivers::DRIVERS};
 
 /// Runs a target on `count` inputs. A failure names its seed. `XENOLITH_FUZZ=50` runs 50 times as
 /// many.
@@ -30,6 +30,13 @@ fn target(name: &str) -> &'static Target {
 fn no_chip_panics_and_each_loads_what_it_saved() {
     for chip in CHIPS {
         run(chip, 300, 2000);
+    }
+}
+
+#[test]
+fn no_front_end_panics_a_back_end_or_leaves_a_page_pinned() {
+    for driver in DRIVERS {
+        run(driver, 300, 4000);
     }
 }
 

@@ -2,6 +2,7 @@
 //! cargo-fuzz, `tests/fuzz_seeds.rs` on seeded bytes with every test run.
 
 pub mod chips;
+pub mod drivers;
 mod machine;
 
 pub use machine::{bios_call, board, exits, insn, task_switch};
