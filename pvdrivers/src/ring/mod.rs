@@ -6,6 +6,7 @@
 //! A slot is copied once and never looked at again. Next: `back.rs`, `front.rs`, `pages.rs`.
 
 mod back;
+pub mod events;
 mod front;
 mod pages;
 #[cfg(test)]

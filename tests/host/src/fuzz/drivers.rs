@@ -1,13 +1,15 @@
-//! Back ends under front ends that keep to no rule: any bytes in the shared pages, any indices, grants
-//! that end, disks that answer late or not at all. At the end nothing may still be pinned.
+//! Back ends under front ends that keep to no rule: any bytes in the shared pages, any indices,
+//! grants that end, disks that answer late or not at all. At the end nothing may still be pinned.
 
 use super::{Input, Target};
 use crate::peers::{FakeDisk, FakeGrants, Pace, page};
-use arch::SharedPage;
+use arch::{GuestPhys, SharedPage};
 use pvdrivers::blkback::abi::{Body, Layout, Request, Segment, op};
 use pvdrivers::blkback::{BlkBack, BlkConfig, DiskError, FrontEnd, FrontQueue, Media, Token};
 use pvdrivers::conback::{ConBack, abi as console};
-use pvdrivers::{DomId, GrantRef, Port};
+use pvdrivers::fbback::{self, FbBack, Frames, abi as picture};
+use pvdrivers::kbdback::{self, KbdBack, Place, Touch};
+use pvdrivers::{DomId, Errno, GrantRef, Port};
 use std::collections::HashMap;
 
 /// Steps of one run.
@@ -17,8 +19,13 @@ const SECTORS: u64 = 64;
 const GUEST: DomId = DomId(5);
 
 /// All back ends.
-pub const DRIVERS: &[Target] =
-    &[("blkback", blkback), ("blkback_nodes", blkback_nodes), ("conback", conback)];
+pub const DRIVERS: &[Target] = &[
+    ("blkback", blkback),
+    ("blkback_nodes", blkback_nodes),
+    ("conback", conback),
+    ("fbback", fbback),
+    ("kbdback", kbdback),
+];
 
 struct Guest {
     grants: FakeGrants,
@@ -248,4 +255,115 @@ pub fn conback(data: &[u8]) {
             }
         }
     }
+}
+
+/// A guest's frames, from 0, and how often each is held.
+struct Ram(Vec<(SharedPage, u32)>);
+
+impl Frames for Ram {
+    fn hold(&mut self, _owner: DomId, frame: GuestPhys) -> Result<SharedPage, Errno> {
+        let frame = self.0.get_mut((frame.0 >> 12) as usize).ok_or(Errno::EFAULT)?;
+        frame.1 += 1;
+        Ok(frame.0)
+    }
+
+    fn let_go(&mut self, _owner: DomId, frame: GuestPhys) {
+        let held = &mut self.0[(frame.0 >> 12) as usize].1;
+        *held = held.checked_sub(1).expect("given back more often than taken");
+    }
+}
+
+/// Fuzzes the frame buffer's back end.
+pub fn fbback(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut ram = Ram((0..12).map(|_| (page(), 0)).collect());
+    let layout = input.pick(&[Layout::X86_64, Layout::X86_32]);
+    let shape = |input: &mut Input<'_>| picture::Shape {
+        width: input.u8().into(),
+        height: input.u8().into(),
+        stride: u32::from(input.u16()) & 0x3ff,
+        depth: input.pick(&[8, 16, 24, 32, 32, 15]),
+        offset: input.pick(&[0, 0, 64, 4096, u32::MAX]),
+    };
+    let first = shape(&mut input);
+    picture::write_page(&ram.0[1].0, &first, input.pick(&[4096, 32768, 65536, u32::MAX]));
+    for n in 0..600 {
+        ram.0[1].0.write(picture::directory(0, 8) + n * 8, 8, 2).unwrap_or(());
+        let frame = if n < 16 { u64::from(input.u8()) % 13 } else { 3 };
+        ram.0[2].0.write(n * 8, 8, frame).unwrap_or(());
+    }
+    let updates = input.u8() & 1 == 0;
+    let front = fbback::FrontEnd { page: GuestPhys(0x1000), port: Port(1), layout, updates };
+    if let Ok(mut back) = FbBack::connect(&mut ram, GUEST, &front) {
+        let mut row = vec![0; 300];
+        for _ in 0..STEPS {
+            if input.is_empty() {
+                break;
+            }
+            match input.u8() % 4 {
+                0 => {
+                    let event = if input.u8() & 1 == 0 {
+                        picture::FbEvent::Resize(shape(&mut input))
+                    } else {
+                        picture::FbEvent::Update([0; 4].map(|_| input.u32() as i32))
+                    };
+                    let index = ram.0[1].0.read_u32(12).unwrap();
+                    let at = 2048 + (index % 51) as usize * 40;
+                    ram.0[1].0.write_slice(at, &event.encode()).unwrap();
+                    ram.0[1].0.write(12, 4, index.wrapping_add(1).into()).unwrap();
+                }
+                1 => {
+                    let bytes = input.take(8);
+                    let at = usize::from(input.u16()) % (4096 - bytes.len());
+                    ram.0[1].0.write_slice(at, bytes).unwrap();
+                }
+                2 => drop(back.serve(input.u8().into())),
+                _ => {
+                    let (dirty, now) = (back.take_dirty(), back.shape());
+                    assert!(dirty.x + dirty.width <= now.width);
+                    assert!(dirty.y + dirty.height <= now.height);
+                    let shown = back.row(input.u8().into(), &mut row);
+                    assert!(shown == 0 || shown == (now.width as usize).min(row.len()));
+                }
+            }
+        }
+        back.disconnect(&mut ram);
+    }
+    assert!(ram.0.iter().all(|frame| frame.1 == 0));
+}
+
+/// Fuzzes the back end of keyboard and pointer.
+pub fn kbdback(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut ram = Ram(vec![(page(), 0)]);
+    let mut grants = FakeGrants::new();
+    let flags = input.u8();
+    let front = kbdback::FrontEnd {
+        place: Place::Frame(GuestPhys(0)),
+        port: Port(1),
+        absolute: flags & 1 == 0,
+        raw: flags & 2 == 0,
+        touch: flags & 4 == 0,
+    };
+    let back = KbdBack::connect(&mut grants, &mut ram, GUEST, DomId::BACKEND, &front);
+    let mut back = back.expect("the page is there");
+    for _ in 0..STEPS {
+        if input.is_empty() {
+            break;
+        }
+        match input.u8() % 8 {
+            0 => drop(back.key(input.u32(), input.u8() & 1 == 0)),
+            1 => drop(back.motion(input.u32() as i32, input.u32() as i32, input.u8().into())),
+            2 => drop(back.point(input.u32(), input.u32(), input.u8().into())),
+            3 => drop(back.touch(input.u8(), Touch::Down(input.u32() as i32, -1))),
+            4 => back.set_size(input.u32(), input.u32()),
+            5 => back.serve(),
+            _ => {
+                let at = input.pick(&[0, 4, 8, 12]);
+                ram.0[0].0.write(at, 4, input.u32().into()).unwrap();
+            }
+        }
+    }
+    back.disconnect(&mut grants, &mut ram);
+    assert_eq!(ram.0[0].1, 0);
 }
