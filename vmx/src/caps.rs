@@ -47,6 +47,8 @@ pub struct Caps {
     pub ept: EptCaps,
     /// VPIDs with INVVPID of a single context.
     pub vpid: bool,
+    /// The preemption timer counts once in 2 to the power of this many TSC ticks.
+    pub preemption_rate: u32,
 }
 
 /// What second-level tables may hold.
@@ -163,6 +165,8 @@ impl Caps {
             cr4: (rdmsr(msr::IA32_VMX_CR4_FIXED0), rdmsr(msr::IA32_VMX_CR4_FIXED1)),
             ept,
             vpid,
+            // SDM 3D "Miscellaneous Data": bits 4:0.
+            preemption_rate: rdmsr(msr::IA32_VMX_MISC) as u32 & 31,
         })
     }
 
@@ -171,6 +175,13 @@ impl Caps {
     #[inline]
     pub const fn has(&self, control: Secondary) -> bool {
         self.allowed.secondary.has(control.bits())
+    }
+
+    /// Whether a guest's running time can be bounded.
+    #[must_use]
+    #[inline]
+    pub const fn preemption_timer(&self) -> bool {
+        self.allowed.preemption_timer()
     }
 
     /// Whether CR8 lives in a virtual-APIC page.

@@ -76,6 +76,7 @@ bitflags! {
         const LOAD_PAT = 1 << 19;
         const SAVE_EFER = 1 << 20;
         const LOAD_EFER = 1 << 21;
+        const SAVE_PREEMPTION_TIMER = 1 << 22;
     }
 
     /// VM-entry controls.
@@ -139,6 +140,15 @@ pub struct AllowedControls {
     pub entry: Allowed,
 }
 
+impl AllowedControls {
+    /// Whether a guest's running time can be bounded: a timer that goes on where it stopped.
+    #[must_use]
+    pub const fn preemption_timer(&self) -> bool {
+        self.pin.has(Pin::PREEMPTION_TIMER.bits())
+            && self.exit.has(ExitControls::SAVE_PREEMPTION_TIMER.bits())
+    }
+}
+
 /// The controls that a vCPU starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Controls {
@@ -166,7 +176,9 @@ impl Controls {
         let missing = |register| move |bits| Unsupported::NoControl { register, bits };
         // Whoever has unrestricted guest has virtual NMIs and the EFER and PAT controls.
         let pin = Pin::EXTERNAL_INTERRUPT | Pin::NMI | Pin::VIRTUAL_NMIS;
-        let pin = allowed.pin.fix(pin.bits(), 0).map_err(missing("pin-based"))?;
+        let timed = allowed.preemption_timer();
+        let timer = if timed { Pin::PREEMPTION_TIMER.bits() } else { 0 };
+        let pin = allowed.pin.fix(pin.bits(), timer).map_err(missing("pin-based"))?;
         let tpr = if allowed.primary.has(Primary::TPR_SHADOW.bits()) {
             Primary::TPR_SHADOW
         } else {
@@ -196,7 +208,8 @@ impl Controls {
             | ExitControls::LOAD_PAT
             | ExitControls::SAVE_EFER
             | ExitControls::LOAD_EFER;
-        let exit = allowed.exit.fix(exit.bits(), 0).map_err(missing("exit"))?;
+        let timer = if timed { ExitControls::SAVE_PREEMPTION_TIMER.bits() } else { 0 };
+        let exit = allowed.exit.fix(exit.bits(), timer).map_err(missing("exit"))?;
         let entry = EntryControls::LOAD_DEBUG | EntryControls::LOAD_PAT | EntryControls::LOAD_EFER;
         let entry = allowed.entry.fix(entry.bits(), 0).map_err(missing("entry"))?;
         Ok(Controls { pin, primary, secondary, exit, entry })

@@ -104,6 +104,17 @@ impl VmxVcpu {
         self.lazy.dr = dr;
     }
 
+    /// Makes the guest exit once it has run for `ticks` of the TSC from now on, however often it exits
+    /// meanwhile, even where no host interrupt makes it. Does nothing on a CPU without preemption
+    /// timer.
+    pub fn bound(&mut self, ticks: u64) {
+        if self.caps.preemption_timer() {
+            // One more: it counts when a bit of the TSC changes, the first time perhaps at once.
+            let count = (ticks >> self.caps.preemption_rate) + 1;
+            self.vmcs.set(f::PREEMPTION_TIMER, u32::try_from(count).unwrap_or(u32::MAX));
+        }
+    }
+
     pub(crate) const fn vpid(&self) -> Option<Vpid> {
         self.vpid
     }

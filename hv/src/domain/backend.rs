@@ -36,6 +36,12 @@ pub trait Backend: Sized + 'static {
 
     /// Takes the vCPU off the CPU that runs this.
     fn detach(vcpu: &mut Self::Vcpu);
+
+    /// Makes the attached vCPU exit once its guest has run for `ticks` of the TSC, also where no host
+    /// interrupt ends its run. Nothing happens where the CPU has no means of its own for that.
+    fn bound(vcpu: &mut Self::Vcpu, ticks: u64) {
+        let _ = (vcpu, ticks);
+    }
 }
 
 /// AMD SVM.
@@ -146,5 +152,9 @@ impl Backend for Vmx {
 
     fn detach(vcpu: &mut vmx::VmxVcpu) {
         vcpu.detach();
+    }
+
+    fn bound(vcpu: &mut vmx::VmxVcpu, ticks: u64) {
+        vcpu.bound(ticks);
     }
 }

@@ -19,6 +19,13 @@ use crate::drivers::block;
 /// A turn, in nanoseconds.
 const TURN_NS: u64 = 10_000_000;
 
+/// How long a guest runs at the most, if its CPU can bound that: a second divided by 2 to the power of
+/// this, which is 8 ms. Bochs keeps host interrupts from a guest that was entered with its own closed,
+/// until it opens them.
+const BOUND_SHIFT: u32 = 7;
+/// The same of what the bound leaves the timer's interrupt, which is exact, to come first: 61 us.
+const SLACK_SHIFT: u32 = 14;
+
 /// All guests.
 pub struct World<B: Backend> {
     /// The guests, by number less one.
@@ -264,7 +271,8 @@ fn enter_and_leave<B: Backend>(
         }
         if armed != Some(cpu.due()) {
             armed = Some(cpu.due());
-            arm(domain, cpu.due(), first, turn_end);
+            let ticks = arm(domain, cpu.due(), first, turn_end);
+            B::bound(vcpu, ticks);
         }
         if slot.flush.load(Ordering::Relaxed) {
             slot.flush.store(false, Ordering::Release);
@@ -314,8 +322,9 @@ fn called<B: Backend>(domain: &Domain<B>, running: &Slot<B>) -> bool {
     domain.slots.iter().any(|slot| !core::ptr::eq(slot, running) && waits(slot))
 }
 
-/// Arms the CPU's timer for whatever comes first.
-fn arm<B: Backend>(domain: &Domain<B>, own: Option<Nanos>, first: bool, turn_end: u64) {
+/// Arms the CPU's timer for whatever comes first. How long the guest may run if that goes unheard, in
+/// TSC ticks.
+fn arm<B: Backend>(domain: &Domain<B>, own: Option<Nanos>, first: bool, turn_end: u64) -> u64 {
     let board = if first { domain.machine.board_due() } else { Nanos::NEVER };
     let due = deadline(domain, own.unwrap_or(Nanos::NEVER).min(board));
     let mut when = due.min(turn_end);
@@ -327,4 +336,6 @@ fn arm<B: Backend>(domain: &Domain<B>, own: Option<Nanos>, first: bool, turn_end
     } else {
         timer::arm(when);
     }
+    let left = when.saturating_sub(tsc::now()).saturating_add(tsc::hz() >> SLACK_SHIFT);
+    left.min(tsc::hz() >> BOUND_SHIFT)
 }

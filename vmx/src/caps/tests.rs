@@ -2,13 +2,14 @@ use super::*;
 use std::collections::BTreeMap;
 
 /// Capability MSRs as Bochs 2.7 gives them for its CPU models: 480h to 48Ch, and 48Dh to 490h.
-const COMMON: [(u32, u64); 11] = [
+const COMMON: [(u32, u64); 12] = [
     (0x3a, 5),
     (0x480, 0xd8_1000_0000_002b),
     (0x481, 0x7f_0000_0016),
     (0x482, 0xf7f9_fffe_0401_e172),
     (0x483, 0x7f_ffff_0003_6dff),
     (0x484, 0xffff_0000_11ff),
+    (0x485, 0x2006_41e5),
     (0x486, 0x8000_0021),
     (0x487, 0xffff_ffff),
     (0x488, 0x2000),
@@ -67,10 +68,10 @@ fn sandy_bridge_does_without_large_tables_and_accessed_bits() {
 #[test]
 fn controls_that_must_be_one_are_and_windows_are_closed() {
     let controls = Controls::by_need(&skylake_x().allowed).unwrap();
-    assert_eq!(controls.pin, 0x3f);
+    assert_eq!(controls.pin, 0x7f);
     assert_eq!(controls.primary, 0xb620_6dfa | 0x0400_6172);
     assert_eq!(controls.secondary, 0x14ea);
-    assert_eq!(controls.exit, 0x3f_6fff);
+    assert_eq!(controls.exit, 0x7f_6fff);
     assert_eq!(controls.entry, 0xd1ff);
     // Neither CR3 accesses nor a window: the TRUE MSR lets them be 0.
     assert_eq!(controls.primary & (1 << 15 | 1 << 16 | 1 << 2 | 1 << 22), 0);
@@ -115,6 +116,20 @@ fn without_a_tpr_shadow_cr8_is_intercepted() {
     assert!(!caps.tpr_shadow());
     let primary = Controls::by_need(&caps.allowed).unwrap().primary;
     assert_eq!(primary & (7 << 19), 3 << 19);
+}
+
+#[test]
+fn the_preemption_timer_is_used_only_if_it_goes_on_where_it_stopped() {
+    let with = |change: (u32, u64)| {
+        let changes: std::vec::Vec<_> = SKYLAKE_X.into_iter().chain([change]).collect();
+        let caps = read(&changes).unwrap();
+        let controls = Controls::by_need(&caps.allowed).unwrap();
+        (caps.preemption_timer(), controls.pin & 1 << 6 != 0, controls.exit & 1 << 22 != 0)
+    };
+    assert_eq!(with((0x485, 0x2006_41e5)), (true, true, true));
+    assert_eq!(with((0x48d, 0x3f_0000_0016)), (false, false, false));
+    assert_eq!(with((0x48f, 0x3f_ffff_0003_6dfb)), (false, false, false));
+    assert_eq!((skylake_x().preemption_rate, sandy_bridge().preemption_rate), (5, 5));
 }
 
 #[test]

@@ -86,6 +86,9 @@ impl VmxVcpu {
         ] {
             vmcs.set(field, value);
         }
+        if self.caps.preemption_timer() {
+            vmcs.set(f::PREEMPTION_TIMER, u32::MAX);
+        }
         if self.caps.tpr_shadow() {
             vmcs.set(f::VIRTUAL_APIC, self.apic.phys().0);
             vmcs.set(f::TPR_THRESHOLD, 0);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::caps::tests::{sandy_bridge, skylake_x};
-use crate::controls::{EntryControls, Primary};
+use crate::controls::{EntryControls, Pin, Primary};
 use crate::{IoBitmaps, MsrBitmap};
 use arch::control::{cr4, efer, rflags};
 use arch::exit::CrAccess;
@@ -287,6 +287,21 @@ fn without_a_tpr_shadow_cr8_is_kept_beside_the_vmcs() {
     vcpu.set_reg(SysReg::Cr8, 9);
     vcpu.request_window(false, false, 4);
     assert_eq!((vcpu.reg(SysReg::Cr8), vcpu.apic.read(0x20)), (9, 0));
+}
+
+#[test]
+fn running_time_is_bounded_in_the_timers_own_ticks() {
+    let mut vcpu = vcpu();
+    assert_eq!(vcpu.vmcs.get(f::PREEMPTION_TIMER), u32::MAX);
+    vcpu.bound(3200);
+    assert_eq!(vcpu.vmcs.get(f::PREEMPTION_TIMER), 101);
+    vcpu.bound(u64::MAX);
+    assert_eq!(vcpu.vmcs.get(f::PREEMPTION_TIMER), u32::MAX);
+    let mut caps = skylake_x();
+    caps.allowed.pin.may &= !Pin::PREEMPTION_TIMER.bits();
+    let mut without = vcpu_with(caps);
+    without.bound(3200);
+    assert_eq!(without.vmcs.get(f::PREEMPTION_TIMER), 0);
 }
 
 #[test]
