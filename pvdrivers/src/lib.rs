@@ -18,6 +18,7 @@ pub mod errno;
 pub mod event;
 pub mod fbback;
 pub mod front;
+pub mod grant;
 pub mod kbdback;
 pub mod ring;
 pub mod seam;

@@ -1,0 +1,201 @@
+//! Beginning and ending the use of a grant: marks in the shared entry, counts, and grants passed
+//! on.
+
+use super::shared::{Granted, Version};
+use super::table::Active;
+use super::{Frames, GrantTables};
+use crate::DomId;
+use crate::abi::grant_table::GrantStatus;
+use arch::SharedPage;
+
+/// Users of one grant for one purpose.
+const MOST_USERS: u32 = u16::MAX as u32;
+
+/// Who wants to use which grant, and for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Use {
+    pub owner: DomId,
+    pub reference: u32,
+    pub user: DomId,
+    pub write: bool,
+    /// The page is mapped, not only copied.
+    pub mapping: bool,
+    /// A grant that passes another on will do.
+    pub onward: bool,
+}
+
+/// What the use of a grant gives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub page: SharedPage,
+    pub frame: u64,
+    pub bytes: (u16, u16),
+}
+
+impl GrantTables {
+    /// Begins the use of a grant. [`release`](GrantTables::release) ends it.
+    pub(super) fn acquire(
+        &mut self,
+        wanted: &Use,
+        frames: &impl Frames,
+    ) -> Result<Held, GrantStatus> {
+        let Use { owner, reference, user, write, mapping, onward } = *wanted;
+        let table = self.table(owner)?;
+        if table.dying {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+        if reference >= table.shared.entries() {
+            return Err(GrantStatus::BAD_GNTREF);
+        }
+        let old = table.active(reference).copied();
+        if let Some(old) = old {
+            let full = old.readers.max(old.writers) >= MOST_USERS;
+            if old.user != user || full || (mapping && old.part) {
+                return Err(GrantStatus::GENERAL_ERROR);
+            }
+        }
+        let passed_on = match &old {
+            Some(old) => old.onward.is_some(),
+            None => !mapping && table.shared.is_onward(reference),
+        };
+        if passed_on && !onward {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+        if old.is_none_or(|old| write && old.writers == 0)
+            && let Err(status) = table.shared.mark(reference, user, write, mapping, old.is_some())
+        {
+            if table.shared.version == Version::V2 {
+                table.settle(reference);
+            }
+            return Err(status);
+        }
+        let found = match old {
+            Some(old) if old.onward.is_none() && (!write || old.writers > 0) => Ok(old),
+            _ => self.find(wanted, old, passed_on, frames),
+        };
+        let table = self.table(owner)?;
+        let found = found.inspect_err(|_| table.settle(reference))?;
+        if old.is_none() && table.activate(found).is_none() {
+            table.settle(reference);
+            if let Some((dom, target)) = found.onward {
+                self.release(dom, target, write);
+            }
+            return Err(GrantStatus::NO_SPACE);
+        }
+        let active = table.active_mut(reference).ok_or(GrantStatus::GENERAL_ERROR)?;
+        *(if write { &mut active.writers } else { &mut active.readers }) += 1;
+        Ok(Held { page: active.page, frame: active.frame, bytes: active.bytes })
+    }
+
+    /// What a marked entry grants.
+    fn find(
+        &mut self,
+        wanted: &Use,
+        old: Option<Active>,
+        passed_on: bool,
+        frames: &impl Frames,
+    ) -> Result<Active, GrantStatus> {
+        let granted = self.table(wanted.owner)?.shared.granted(wanted.reference);
+        match granted {
+            Some(Granted::Onward(dom, target)) if passed_on => {
+                self.pass_on(wanted, old, dom, target, frames)
+            }
+            Some(Granted::Page(frame, first, end)) if !passed_on => {
+                look_up(wanted, old, frame, (first, end), frames)
+            }
+            // The entry became of another kind since it was looked at.
+            _ => Err(GrantStatus::GENERAL_ERROR),
+        }
+    }
+
+    /// The page of a grant that the owner passes on. Only one step: what it points to must be a
+    /// page.
+    fn pass_on(
+        &mut self,
+        wanted: &Use,
+        old: Option<Active>,
+        dom: DomId,
+        target: u32,
+        frames: &impl Frames,
+    ) -> Result<Active, GrantStatus> {
+        if dom == wanted.owner {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+        let next = Use {
+            owner: dom,
+            reference: target,
+            user: wanted.owner,
+            write: wanted.write,
+            mapping: false,
+            onward: false,
+        };
+        let held = match self.acquire(&next, frames) {
+            Err(GrantStatus::BAD_DOMAIN) => return Err(GrantStatus::GENERAL_ERROR),
+            other => other?,
+        };
+        if let Some(old) = old {
+            let same = old.onward == Some((dom, target))
+                && old.page.is(&held.page)
+                && old.bytes == held.bytes;
+            if !same {
+                self.release(dom, target, wanted.write);
+                return Err(GrantStatus::GENERAL_ERROR);
+            }
+            return Ok(old);
+        }
+        Ok(Active {
+            reference: wanted.reference,
+            user: wanted.user,
+            readers: 0,
+            writers: 0,
+            page: held.page,
+            frame: held.frame,
+            bytes: held.bytes,
+            part: true,
+            onward: Some((dom, target)),
+        })
+    }
+
+    /// Ends a use that [`acquire`](GrantTables::acquire) began.
+    pub(super) fn release(&mut self, owner: DomId, reference: u32, write: bool) {
+        let mut next = Some((owner, reference));
+        // Two at most: a grant that is passed on points to a page.
+        for _ in 0..2 {
+            let Some((owner, reference)) = next else { return };
+            let Ok(table) = self.table(owner) else { return };
+            next = table.release(reference, write);
+        }
+    }
+}
+
+/// The page of a grant of the owner's own.
+fn look_up(
+    wanted: &Use,
+    old: Option<Active>,
+    frame: u64,
+    bytes: (u16, u16),
+    frames: &impl Frames,
+) -> Result<Active, GrantStatus> {
+    if let Some(old) = old {
+        // Used for reading so far. It must be the same page that is granted for writing.
+        let same = old.frame == frame && old.bytes == bytes;
+        return if same { Ok(old) } else { Err(GrantStatus::GENERAL_ERROR) };
+    }
+    let part = bytes != (0, 4096);
+    if part && wanted.mapping {
+        // It became a part of a page since it was marked.
+        return Err(GrantStatus::GENERAL_ERROR);
+    }
+    let page = frames.page(wanted.owner, frame).ok_or(GrantStatus::BAD_PAGE)?;
+    Ok(Active {
+        reference: wanted.reference,
+        user: wanted.user,
+        readers: 0,
+        writers: 0,
+        page,
+        frame,
+        bytes,
+        part,
+        onward: None,
+    })
+}

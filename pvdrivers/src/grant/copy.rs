@@ -1,0 +1,122 @@
+//! `GNTTABOP_copy`: bytes from one page to another, each the caller's own or granted to it.
+
+use super::acquire::Use;
+use super::{Frames, GrantTables};
+use crate::DomId;
+use crate::abi::grant_table::{COPY_DEST_GREF, COPY_SOURCE_GREF, Copy, CopyPtr, GrantStatus};
+use arch::SharedPage;
+
+/// Bytes moved at a time.
+const CHUNK: usize = 256;
+
+/// One side of a copy.
+struct Side {
+    page: SharedPage,
+    /// First byte that may be touched, and one behind the last.
+    bytes: (u16, u16),
+    /// What to release: owner, reference, for writing.
+    held: Option<(DomId, u32, bool)>,
+}
+
+impl GrantTables {
+    /// Copies once. A list of copies is the caller's to go through, with a bound on how many at a
+    /// time.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`: a frame of another domain. `BAD_DOMAIN`, `BAD_GNTREF`, `BAD_PAGE`.
+    /// `BAD_COPY_ARG`: bytes beyond a page. `GENERAL_ERROR`: not granted for this, or bytes outside
+    /// the part that is.
+    pub fn copy(
+        &mut self,
+        caller: DomId,
+        argument: &Copy,
+        frames: &impl Frames,
+    ) -> Result<(), GrantStatus> {
+        if argument.len == 0 {
+            return Ok(());
+        }
+        let source_is_grant = argument.flags & COPY_SOURCE_GREF != 0;
+        let dest_is_grant = argument.flags & COPY_DEST_GREF != 0;
+        let source_dom = self.side_domain(caller, &argument.source, source_is_grant)?;
+        let dest_dom = self.side_domain(caller, &argument.dest, dest_is_grant)?;
+        let grant = |is_grant: bool, write| is_grant.then_some(write);
+        let source = self.claim(
+            caller,
+            source_dom,
+            &argument.source,
+            grant(source_is_grant, false),
+            frames,
+        )?;
+        let dest = self.claim(caller, dest_dom, &argument.dest, grant(dest_is_grant, true), frames);
+        let done = match &dest {
+            Ok(dest) => move_bytes(argument, &source, dest),
+            Err(status) => Err(*status),
+        };
+        for side in dest.iter().chain([&source]) {
+            if let Some((owner, reference, write)) = side.held {
+                self.release(owner, reference, write);
+            }
+        }
+        done
+    }
+
+    /// Whose page a side is. Frames by number are the caller's own only.
+    fn side_domain(
+        &self,
+        caller: DomId,
+        pointer: &CopyPtr,
+        is_grant: bool,
+    ) -> Result<DomId, GrantStatus> {
+        let dom = DomId(pointer.domid);
+        if dom == DomId::SELF {
+            return Ok(caller);
+        }
+        if !is_grant {
+            return Err(GrantStatus::PERMISSION_DENIED);
+        }
+        if self.tables.contains_key(&dom) { Ok(dom) } else { Err(GrantStatus::BAD_DOMAIN) }
+    }
+
+    /// Takes hold of a side; `grant` says that it is one, and whether it will be written.
+    fn claim(
+        &mut self,
+        caller: DomId,
+        owner: DomId,
+        pointer: &CopyPtr,
+        grant: Option<bool>,
+        frames: &impl Frames,
+    ) -> Result<Side, GrantStatus> {
+        let Some(write) = grant else {
+            let page = frames.page(owner, pointer.frame.0).ok_or(GrantStatus::BAD_PAGE)?;
+            return Ok(Side { page, bytes: (0, 4096), held: None });
+        };
+        let reference = pointer.frame.0 as u32;
+        let wanted = Use { owner, reference, user: caller, write, mapping: false, onward: true };
+        let held = self.acquire(&wanted, frames)?;
+        Ok(Side { page: held.page, bytes: held.bytes, held: Some((owner, reference, write)) })
+    }
+}
+
+/// Checks the bounds and copies.
+fn move_bytes(argument: &Copy, source: &Side, dest: &Side) -> Result<(), GrantStatus> {
+    let sides = [(argument.source.offset, source.bytes), (argument.dest.offset, dest.bytes)];
+    let ends = sides.map(|(offset, _)| usize::from(offset) + usize::from(argument.len));
+    if ends.iter().any(|end| *end > 4096) {
+        return Err(GrantStatus::BAD_COPY_ARG);
+    }
+    for ((offset, (first, end)), last) in sides.into_iter().zip(ends) {
+        if offset < first || last > usize::from(end) {
+            return Err(GrantStatus::GENERAL_ERROR);
+        }
+    }
+    let mut buffer = [0; CHUNK];
+    let mut done = 0;
+    while done < usize::from(argument.len) {
+        let piece = &mut buffer[..CHUNK.min(usize::from(argument.len) - done)];
+        let (from, to) = (argument.source.offset, argument.dest.offset);
+        source.page.read(usize::from(from) + done, piece).map_err(|_| GrantStatus::BAD_PAGE)?;
+        dest.page.write_slice(usize::from(to) + done, piece).map_err(|_| GrantStatus::BAD_PAGE)?;
+        done += piece.len();
+    }
+    Ok(())
+}
