@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn a_page_of_the_ram_is_the_page_of_its_cells() {
+        let cells: &'static [AtomicU64; PAGE_CELLS] =
+            Box::leak(Box::new([const { AtomicU64::new(0) }; PAGE_CELLS]));
+        let of_ram = GuestRam::new(cells, &[]).page(GuestPhys(0)).unwrap();
+        assert!(SharedPage::new(cells).is(&of_ram));
+    }
+
+    #[test]
     fn bits_are_set_and_cleared_and_the_old_value_is_told() {
         let page = page();
         assert_eq!(page.fetch_or(12, 4, 0x8000_0001), Ok(0));
