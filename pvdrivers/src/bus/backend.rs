@@ -132,12 +132,15 @@ impl DeviceNodes<'_> {
         self.store.local(self.client).write(&path, value)
     }
 
-    /// Writes several, as numbers.
+    /// Writes several.
     ///
     /// # Errors
     /// See [`write`](DeviceNodes::write).
-    pub fn write_all(&mut self, nodes: &[(&str, u64)]) -> Result<(), StoreError> {
-        nodes.iter().try_for_each(|(name, value)| self.write(name, value))
+    pub fn write_all<'n, V: Display>(
+        &mut self,
+        nodes: impl IntoIterator<Item = (&'n str, V)>,
+    ) -> Result<(), StoreError> {
+        nodes.into_iter().try_for_each(|(name, value)| self.write(name, value))
     }
 
     /// Removes a node of the back end's own.

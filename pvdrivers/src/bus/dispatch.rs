@@ -72,6 +72,24 @@ impl<C: ?Sized> Bus<C> {
         Some(&mut *slot.backend)
     }
 
+    /// A device's nodes, to be changed while it is in use (another medium, another size). Then
+    /// [`announce`](Bus::announce).
+    #[must_use]
+    pub fn nodes<'a>(&'a self, store: &'a mut Store, id: DeviceId) -> Option<DeviceNodes<'a>> {
+        let slot = self.slots.get(self.by_id.get(&id)?)?;
+        let client = self.client;
+        Some(DeviceNodes { store, client, id, front: &slot.front, back: &slot.back })
+    }
+
+    /// Writes the back end's state again, upon which a front end that is connected reads anew what may
+    /// change (blkfront: `sectors`).
+    pub fn announce(&mut self, store: &mut Store, id: DeviceId) {
+        let number = self.by_id.get(&id);
+        if let Some(slot) = number.and_then(|number| self.slots.get_mut(number)) {
+            slot.set_state(store, self.client, slot.state);
+        }
+    }
+
     /// Makes a device's nodes and offers its back end.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Connections to the store, and the events that wait for each. A queue is bounded: what comes on top
-//! is noted by watch, and told as one event on the watch's own path once the queue is empty.
+//! is noted by watch, and told later as one event on the watch's own path.
 
 use super::path::Path;
 use super::transaction::Transaction;
@@ -45,7 +45,12 @@ pub(super) struct Client {
     pub listed: bool,
     events: VecDeque<(WatchId, Path)>,
     missed: BTreeSet<WatchId>,
+    /// Events taken since a missed one was.
+    since_missed: u32,
 }
+
+/// So many events are taken before one that was missed, so that a busy watch cannot hold up others.
+const BEFORE_MISSED: u32 = 32;
 
 impl Client {
     pub fn new(domid: DomId) -> Client {
@@ -57,6 +62,7 @@ impl Client {
             listed: false,
             events: VecDeque::new(),
             missed: BTreeSet::new(),
+            since_missed: 0,
         }
     }
 
@@ -82,17 +88,25 @@ impl Client {
     pub fn take(&mut self, watches: &Watches) -> Option<Event> {
         let shown =
             |watch: &Watch, path: Path| Event { path, cut: watch.cut, token: watch.token.clone() };
-        while let Some((id, path)) = self.events.pop_front() {
+        let mut turn = self.since_missed >= BEFORE_MISSED;
+        loop {
+            let (id, path) = match self.events.pop_front() {
+                Some(event) if !turn || self.missed.is_empty() => {
+                    self.since_missed = self.since_missed.saturating_add(1);
+                    (event.0, Some(event.1))
+                }
+                waits => {
+                    if let Some(event) = waits {
+                        self.events.push_front(event);
+                    }
+                    (turn, self.since_missed) = (false, 0);
+                    (self.missed.pop_first()?, None)
+                }
+            };
             if let Some(watch) = watches.get(id) {
-                return Some(shown(watch, path));
+                return Some(shown(watch, path.unwrap_or_else(|| watch.path.clone())));
             }
         }
-        while let Some(id) = self.missed.pop_first() {
-            if let Some(watch) = watches.get(id) {
-                return Some(shown(watch, watch.path.clone()));
-            }
-        }
-        None
     }
 
     /// Forgets what a watch has to tell.

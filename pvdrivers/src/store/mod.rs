@@ -1,12 +1,13 @@
 //! XenStore: a tree of names and values that all domains share, with permissions, watches and
 //! transactions. Pure: who is connected is told, events are taken. Facts: Xen docs "xenstore.txt".
 //!
-//! `ops` has the requests as functions, `wire` as messages, `ring` a guest's page; `service` joins
+//! `ops` and `events` have the requests as functions, `wire` as messages, `ring` a guest's page; `service` joins
 //! them. `local` is for the hypervisor's own back ends.
 
 mod client;
 mod domain;
 mod error;
+mod events;
 mod local;
 mod ops;
 mod path;

@@ -197,3 +197,19 @@ fn any_states_in_any_order_keep_calls_in_order() {
         assert_eq!(host.log.held, 0);
     }
 }
+
+#[test]
+fn a_disk_in_use_announces_its_new_size() {
+    let mut host = Host::with_disk();
+    host.front(Connected);
+    let guest = host.store.connect(DomId(13));
+    let state = crate::store::Path::parse(format!("{BACK}/state").as_bytes(), DomId(13)).unwrap();
+    host.store.watch(guest, &state, b"blkfront", None, false).unwrap();
+    while host.store.take_event(guest).is_some() {}
+    let id = disk().id;
+    host.bus.nodes(&mut host.store, id).unwrap().write("sectors", 262_144).unwrap();
+    assert!(host.store.take_event(guest).is_none());
+    host.bus.announce(&mut host.store, id);
+    assert!(host.store.take_event(guest).is_some());
+    assert_eq!(host.back_state(), Connected);
+}

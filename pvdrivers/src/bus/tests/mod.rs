@@ -62,7 +62,7 @@ struct Notes;
 impl BackEnd<Log> for Notes {
     fn offer(&mut self, nodes: &mut DeviceNodes<'_>, log: &mut Log) -> Result<(), Errno> {
         log.calls.push("offer".into());
-        nodes.write_all(&[("feature-persistent", 1), ("feature-flush-cache", 1)])?;
+        nodes.write_all([("feature-persistent", 1), ("feature-flush-cache", 1)])?;
         Ok(())
     }
 

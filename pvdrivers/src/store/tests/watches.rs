@@ -190,3 +190,33 @@ fn an_event_that_does_not_fit_into_a_message_names_the_watch() {
     xs.local().write(&long, "1").unwrap();
     assert_eq!(xs.events(7), pairs(&[("data", &token)]));
 }
+
+#[test]
+fn a_busy_watch_does_not_hold_up_what_others_missed() {
+    let mut store = Store::new(Quota { events: 4, ..Quota::GUEST });
+    let client = store.connect(DomId(0));
+    let mut local = store.local(client);
+    local.watch("/busy", b"busy", None).unwrap();
+    local.watch("/quiet", b"quiet", None).unwrap();
+    while local.take_event().is_some() {}
+    for n in 0..4 {
+        local.write(&format!("/busy/{n}"), 1).unwrap();
+    }
+    local.write("/quiet", 1).unwrap();
+    let mut taken = 0;
+    for n in 0u32.. {
+        // The queue is never empty.
+        local.write(&format!("/busy/{n}"), 1).unwrap();
+        taken += 1;
+        if &*local.take_event().unwrap().token == b"quiet" {
+            break;
+        }
+    }
+    assert!(taken < 50, "{taken}");
+}
+
+#[test]
+fn the_store_may_be_handed_from_cpu_to_cpu() {
+    fn is_send<T: Send>() {}
+    is_send::<Service>();
+}
