@@ -69,3 +69,13 @@ fn no_call_of_the_firmware_panics() {
 fn no_task_switch_panics() {
     run(target("task_switch"), 150, 1400);
 }
+
+#[test]
+fn nothing_that_a_guest_sends_to_the_store_panics_or_leaves_something() {
+    run(target("xenstore"), 150, 6000);
+}
+
+#[test]
+fn no_front_end_makes_the_bus_panic_or_lose_a_connection() {
+    run(target("xenbus"), 100, 3000);
+}

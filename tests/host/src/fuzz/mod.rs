@@ -4,8 +4,10 @@
 pub mod chips;
 pub mod drivers;
 mod machine;
+mod store;
 
 pub use machine::{bios_call, board, exits, insn, task_switch};
+pub use store::{xenbus, xenstore};
 
 /// Reads a configuration; what is refused must have a one-line reason.
 pub fn config(data: &[u8]) {
@@ -30,6 +32,8 @@ pub const TARGETS: &[Target] = &[
     ("exits", exits),
     ("bios_call", bios_call),
     ("task_switch", task_switch),
+    ("xenbus", xenbus),
+    ("xenstore", xenstore),
 ];
 
 /// Bytes as a stream of values; zeros when they run out.

@@ -1,0 +1,4 @@
+//! `xenbus` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::xenbus(data));
