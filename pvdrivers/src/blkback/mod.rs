@@ -10,6 +10,7 @@ mod connect;
 mod disk;
 mod flight;
 mod keeper;
+mod nodes;
 mod plan;
 mod serve;
 
