@@ -29,6 +29,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use flight::Flights;
 use keeper::Keeper;
+use plan::Spare;
 
 /// What a call leaves to do.
 #[must_use]
@@ -77,6 +78,7 @@ pub struct BlkBack {
     /// Requests wait in the rings for a flight to end.
     stalled: bool,
     scratch: Vec<Segment>,
+    spare: Spare,
     counters: Counters,
 }
 
@@ -97,6 +99,7 @@ impl BlkBack {
             barrier: None,
             stalled: false,
             scratch: Vec::with_capacity(MAX_INDIRECT),
+            spare: Spare::default(),
             counters: Counters::default(),
         }
     }

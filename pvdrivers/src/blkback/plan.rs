@@ -30,6 +30,31 @@ pub(super) struct Planner<'a, G> {
     pub grants: &'a mut G,
     /// For the segments of indirect requests; holds [`MAX_INDIRECT`].
     pub scratch: &'a mut Vec<Segment>,
+    pub spare: &'a mut Spare,
+}
+
+/// Empty lists of short requests, so that these do not allocate.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<(Vec<Held>, Vec<Piece>)>);
+
+impl Spare {
+    /// Pairs that are kept.
+    const PAIRS: usize = 32;
+
+    fn take(&mut self) -> (Vec<Held>, Vec<Piece>) {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Keeps the lists, if they are short.
+    pub fn give(&mut self, mut held: Vec<Held>, mut pieces: Vec<Piece>) {
+        let short = held.capacity().max(pieces.capacity()) <= SEGMENTS.next_power_of_two();
+        debug_assert!(held.is_empty(), "all pages are given back");
+        if self.0.len() < Spare::PAIRS && short && held.capacity() > 0 {
+            held.clear();
+            pieces.clear();
+            self.0.push((held, pieces));
+        }
+    }
 }
 
 impl<G: Grants> Planner<'_, G> {
@@ -149,16 +174,18 @@ impl<G: Grants> Planner<'_, G> {
             return Err(Status::Error);
         }
         let op = if write { DiskOp::Write } else { DiskOp::Read };
-        let mut plan = Plan { sectors, ..empty(op) };
+        let (held, pieces) = self.spare.take();
+        let mut plan = Plan { sectors, held, pieces, ..empty(op) };
         plan.held.reserve_exact(segments.len());
         plan.pieces.reserve_exact(segments.len());
         // A disk that is written reads memory.
         let access = if write { GrantAccess::Read } else { GrantAccess::Write };
         for segment in segments {
             if let Err(status) = self.piece(&mut plan, segment, access) {
-                for held in plan.held {
+                for held in plan.held.drain(..) {
                     self.keeper.release(self.grants, held);
                 }
+                self.spare.give(plan.held, plan.pieces);
                 return Err(status);
             }
         }

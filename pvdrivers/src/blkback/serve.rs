@@ -117,6 +117,7 @@ impl BlkBack {
             keeper: &mut self.keeper,
             grants,
             scratch: &mut self.scratch,
+            spare: &mut self.spare,
         };
         let plan = match planner.plan(request) {
             Ok(Some(plan)) => plan,
@@ -206,9 +207,11 @@ impl BlkBack {
     }
 
     pub(super) fn let_go(&mut self, grants: &mut impl Grants, flight: Flight) {
-        for held in flight.held {
+        let Flight { mut held, pieces, .. } = flight;
+        for held in held.drain(..) {
             self.keeper.release(grants, held);
         }
+        self.spare.give(held, pieces);
     }
 
     /// Writes an answer; [`push`](BlkBack::push) shows it.
