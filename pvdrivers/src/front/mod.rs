@@ -5,3 +5,4 @@
 
 pub mod blk;
 pub mod console;
+pub mod store;
