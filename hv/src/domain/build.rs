@@ -20,6 +20,7 @@ use spin::Mutex;
 use super::backend::Backend;
 use super::disk::{Medium, Module};
 use super::memory::{Frames, Store};
+use super::snapshot::Snapshot;
 use super::{Action, Actions, Domain, Parts, Slot, Task, fpu};
 use crate::archive::Entry;
 use crate::cpu::{percpu, tsc, wall};
@@ -177,6 +178,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             slat,
             slots,
             disks,
+            snapshot: config.snapshot,
             console: config.serial.iter().position(|port| *port == Serial::Console),
         }))
     }
@@ -274,7 +276,7 @@ pub fn open(
     let info =
         block::info(number).ok_or_else(|| BuildError::NoHostDisk(alloc::format!("{number}")))?;
     if snapshot && writable {
-        return Err(BuildError::NotYet("snapshot = 1 on a host disk"));
+        return Ok(Some(Medium::Snapshot(Snapshot::new(number, info.sectors))));
     }
     let (read_only, sectors) = (!writable || info.read_only, info.sectors);
     Ok(Some(Medium::Host { number, read_only, sectors }))

@@ -1,4 +1,4 @@
-//! A guest's disks: boot modules, copied on write, and host disks.
+//! A guest's disks: boot modules, copied on write, and host disks, which `snapshot.rs` protects if wished.
 
 // UNSAFETY: copies between module memory, guest frames and overlay frames, all by physical address.
 
@@ -11,6 +11,7 @@ use devmodel::blk::{BlkError, BlkOp, BlkRequest, Segment};
 use machine::host::{DiskAnswer, DiskData};
 
 use super::memory::Frames;
+use super::snapshot::{self, Snapshot};
 use crate::drivers::block;
 use crate::mem::frames::{self, Block};
 use crate::mem::{self, layout};
@@ -32,6 +33,8 @@ pub enum Medium {
         /// Size in sectors of 512 bytes.
         sectors: u64,
     },
+    /// A host disk; writes stay in memory and are gone with the guest.
+    Snapshot(Snapshot),
 }
 
 /// A boot module as a disk.
@@ -80,7 +83,7 @@ impl Module {
         if frame != 0 {
             return Some(HostPhys(u64::from(frame) * CHUNK));
         }
-        let fresh = frames::alloc_zeroed()?;
+        let fresh = snapshot::frame()?;
         let chunk = layout::down(offset, CHUNK);
         copy(fresh, HostPhys(self.start.0 + chunk), CHUNK.min(self.bytes - chunk));
         let number = (fresh.0 / CHUNK) as u32;
@@ -185,7 +188,7 @@ impl Drop for Module {
 }
 
 /// Copies RAM. Guests may write it meanwhile: then what they get is what they deserve.
-fn copy(to: HostPhys, from: HostPhys, bytes: u64) {
+pub(super) fn copy(to: HostPhys, from: HostPhys, bytes: u64) {
     let (to, from) = (mem::phys_to_virt(to), mem::phys_to_virt(from));
     // SAFETY: both are RAM that this domain owns or a module's, of at least `bytes` bytes, as callers
     // have checked. Assembly, as the compiler may not assume that nobody writes at the same time.
@@ -203,12 +206,13 @@ impl Medium {
         match self {
             Medium::Module(module) => module.sectors(),
             Medium::Host { sectors, .. } => *sectors,
+            Medium::Snapshot(snapshot) => snapshot.sectors(),
         }
     }
 
     /// Starts a request. `cookie` comes back from host disks.
     pub fn submit(
-        &self,
+        &mut self,
         frames: &Frames,
         request: &BlkRequest,
         data: DiskData<'_>,
@@ -216,6 +220,7 @@ impl Medium {
     ) -> DiskAnswer {
         match self {
             Medium::Module(module) => DiskAnswer::Done(module.serve(frames, request, data)),
+            Medium::Snapshot(snapshot) => snapshot.submit(frames, request, data, cookie),
             Medium::Host { number, read_only, sectors: _ } => {
                 if *read_only && request.op == BlkOp::Write {
                     return DiskAnswer::Done(Err(BlkError::ReadOnly));
@@ -232,8 +237,23 @@ impl Medium {
     }
 }
 
+impl Medium {
+    /// A host disk has finished the request with this cookie: what is left to do here.
+    pub fn completed(&mut self, cookie: u64) {
+        if let Medium::Snapshot(snapshot) = self {
+            snapshot.completed(cookie);
+        }
+    }
+
+    /// Whether writes stay in memory, and so can want more than there is.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self, Medium::Module(_) | Medium::Snapshot(_))
+    }
+}
+
 /// The same request in host addresses.
-fn to_host(
+pub(super) fn to_host(
     frames: &Frames,
     request: &BlkRequest,
     data: DiskData<'_>,

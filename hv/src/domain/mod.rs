@@ -11,6 +11,7 @@ pub mod fpu;
 pub mod memory;
 pub mod rescue;
 pub mod sched;
+pub mod snapshot;
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -134,6 +135,10 @@ pub struct Domain<B: Backend> {
     pub retime: AtomicBool,
     /// Resets so far.
     pub reboots: AtomicUsize,
+    /// Memory for its disks' writes ran out; that was said.
+    starved: AtomicBool,
+    /// What it writes to host disks is thrown away.
+    pub snapshot: bool,
 }
 
 /// What a [`Domain`] is made of.
@@ -156,13 +161,16 @@ pub struct Parts<B: Backend> {
     pub disks: [Option<Medium>; SLOTS],
     /// The serial port that leads to the console: 0 or 1.
     pub console: Option<usize>,
+    /// What it writes to host disks is thrown away.
+    pub snapshot: bool,
 }
 
 impl<B: Backend> Domain<B> {
     /// A guest that has not been powered on.
     #[must_use]
     pub fn new(parts: Parts<B>) -> Domain<B> {
-        let Parts { id, name, machine, frames, actions, slat, slots, disks, console } = parts;
+        let Parts { id, name, machine, frames, actions, slat, slots, disks, console, snapshot } =
+            parts;
         Domain {
             id,
             name,
@@ -180,6 +188,8 @@ impl<B: Backend> Domain<B> {
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
             reboots: AtomicUsize::new(0),
+            starved: AtomicBool::new(false),
+            snapshot,
         }
     }
 
@@ -242,6 +252,11 @@ impl<B: Backend> Domain<B> {
     /// A completion of a host disk, in the words of [`cookie`].
     pub fn disk_completed(&self, completed: Cookie, good: bool) {
         let Cookie { disk, token, .. } = completed;
+        if let Some(Some(medium)) =
+            self.disks.get(usize::from(disk.0)).map(Mutex::lock).as_deref_mut()
+        {
+            medium.completed(completed.to_bits());
+        }
         let result = if good { Ok(()) } else { Err(devmodel::blk::BlkError::Medium) };
         self.machine.disk_done(self, disk, token, result, None);
     }
@@ -373,10 +388,18 @@ impl<B: Backend> Host for Domain<B> {
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
         const EMPTY: DiskAnswer = DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium));
         let Some(slot) = self.disks.get(usize::from(request.disk.0)) else { return EMPTY };
-        let slot = slot.lock();
-        let Some(medium) = &*slot else { return EMPTY };
+        let mut slot = slot.lock();
+        let Some(medium) = &mut *slot else { return EMPTY };
         let cookie = Cookie { domain: self.id, disk: request.disk, token: request.token };
-        medium.submit(&self.frames, request, data, cookie.to_bits())
+        let answer = medium.submit(&self.frames, request, data, cookie.to_bits());
+        let failed = matches!(answer, DiskAnswer::Done(Err(devmodel::blk::BlkError::Medium)));
+        if failed && medium.is_in_memory() && !self.starved.swap(true, Ordering::Relaxed) {
+            log::error!(
+                "{}: no memory is left for what it writes: its disks fail. Give the machine more",
+                self.name
+            );
+        }
+        answer
     }
 
     fn tray(&self, disk: u8, open: bool) {

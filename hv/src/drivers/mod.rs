@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub mod ata;
 pub mod block;
 pub mod control;
+pub mod overlay;
 pub mod pci;
 pub mod ps2;
 pub mod ring;

@@ -43,7 +43,7 @@ pub(super) fn insert<B: Backend>(
     let target = Target::parse(words.next().ok_or(USAGE)?).ok_or(USAGE)?;
     let force = forced(words)?;
     let writable = slot >= 4;
-    let medium = build::open(&world.files, &target, writable, false);
+    let medium = build::open(&world.files, &target, writable, domain.snapshot);
     let medium = medium.map_err(|why| Refusal::Told(format!("{why}")))?.ok_or(USAGE)?;
     change(domain, slot, Some(medium), force)
 }

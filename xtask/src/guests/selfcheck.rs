@@ -39,7 +39,8 @@ pub fn disk(iso: &Path) -> Result<PathBuf> {
     ensure!(header.len() <= SECTOR, "the header does not fit its sector");
     disk[..header.len()].copy_from_slice(header.as_bytes());
     let place = iso.with_extension("disk");
-    fs::write(&place, disk)?;
+    // A run may have it open: it is the same every time.
+    super::write_if_changed(&place, &disk)?;
     Ok(place)
 }
 

@@ -43,6 +43,10 @@ pub struct Case {
     /// Vendors on which it cannot run yet, with the reason.
     #[serde(default)]
     pub skip: BTreeMap<String, String>,
+    /// Disks are copies in memory or the emulator's snapshots. Without it the machine's disks are the files
+    /// themselves, and a case whose configuration has `snapshot = 1` fails if one of them has changed after it.
+    #[serde(default = "default_true")]
+    pub snapshot: bool,
     /// Words for the hypervisor's command line.
     #[serde(default)]
     pub hv_append: String,
@@ -64,6 +68,9 @@ pub struct Case {
 
 fn default_memory() -> u64 {
     256
+}
+fn default_true() -> bool {
+    true
 }
 fn default_one() -> u32 {
     1
@@ -102,6 +109,11 @@ impl Case {
     /// Its steps; waits are longer in Bochs.
     pub fn steps(&self, bochs: bool) -> Result<Vec<Step>> {
         self.steps.iter().map(|step| read_step(step, bochs)).collect()
+    }
+
+    /// Whether the disks' files must be after it as they were before.
+    pub fn must_keep_disks(&self) -> bool {
+        !self.snapshot && self.config.get("snapshot").and_then(toml::Value::as_integer) == Some(1)
     }
 
     /// Further settings.

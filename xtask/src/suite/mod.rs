@@ -188,11 +188,29 @@ fn boot(
     let plan = plan(job, args, packages)?;
     std::fs::create_dir_all(folder)?;
     let shot: PathBuf = folder.join("screen.png");
-    let outcome = run::execute(&plan, image, args.offline, Some(shot))?;
+    let before = if job.case.must_keep_disks() { disks(&plan)? } else { Vec::new() };
+    let mut outcome = run::execute(&plan, image, args.offline, Some(shot))?;
+    if let Some(path) = changed(&before) {
+        let why = format!("the guest has changed {}", paths::show(path));
+        outcome.verdict = Verdict::HostFailed(why);
+    }
     if matches!(outcome.verdict, Verdict::Passed(_)) {
         let _ = std::fs::remove_dir_all(folder);
     }
     Ok((plan, outcome))
+}
+
+/// Every guest's disk images with their bytes.
+fn disks(plan: &Plan) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let paths = plan.guests.iter().flat_map(Guest::disks).map(Path::to_owned);
+    paths.map(|path| Ok((path.clone(), std::fs::read(path)?))).collect()
+}
+
+/// A file that is not as it was.
+fn changed(before: &[(PathBuf, Vec<u8>)]) -> Option<&Path> {
+    let same =
+        |(path, bytes): &&(PathBuf, Vec<u8>)| std::fs::read(path).is_ok_and(|now| now == *bytes);
+    before.iter().find(|file| !same(file)).map(|(path, _)| path.as_path())
 }
 
 fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
@@ -233,7 +251,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
             cpu_model: case.cpu_model.clone(),
         },
         media: beside,
-        snapshot: true,
+        snapshot: case.snapshot,
         bare: args.bare,
         hv_append: case.hv_append.clone(),
         steps: case.steps(bochs)?,
@@ -242,4 +260,22 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         stall: Some(Duration::from_secs(if bochs { case.stall * 4 } else { case.stall })),
         interactive: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_not_as_it_was_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        std::fs::write(&path, b"before").unwrap();
+        let before = [(path.clone(), b"before".to_vec())];
+        assert_eq!(changed(&before), None);
+        std::fs::write(&path, b"beforf").unwrap();
+        assert_eq!(changed(&before), Some(path.as_path()));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(changed(&before), Some(path.as_path()));
+    }
 }
