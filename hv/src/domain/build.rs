@@ -14,12 +14,13 @@ use devmodel::rtc::WallClock;
 use machine::boot::{Kernel, KernelError};
 use machine::config::{self, DiskConfig, Firmware, GuestConfig, Serial, Target, Vdev};
 use machine::memmap::LOW_RAM_MAX;
-use machine::{Clock, Cpu, Drive, Machine, MachineConfig, SLOTS};
+use machine::{Clock, Cpu, Drive, MAX_NICS, Machine, MachineConfig, Nic, SLOTS};
 use spin::Mutex;
 
 use super::backend::Backend;
 use super::disk::{Medium, Module};
 use super::memory::{Frames, Store};
+use super::net::{self, Place};
 use super::snapshot::Snapshot;
 use super::{Action, Actions, Domain, Parts, Slot, Task, fpu};
 use crate::archive::Entry;
@@ -45,6 +46,10 @@ pub enum BuildError {
     Memory(u64, u64),
     /// The kernel cannot be started.
     Kernel(KernelError),
+    /// A network card of this model.
+    CardModel(String),
+    /// Another guest's card has this address, or the bridge has no port left.
+    CardAddress([u8; 6]),
     /// Something of the configuration that this version cannot do.
     NotYet(&'static str),
 }
@@ -78,6 +83,14 @@ impl fmt::Display for BuildError {
                 "it wants {wanted} MiB in two pieces (below and above 4 GiB), and the machine has {free} MiB free in all; lower `memory` or give the machine more"
             ),
             BuildError::Kernel(error) => write!(f, "{error}"),
+            BuildError::CardModel(name) => write!(
+                f,
+                "there is no network card of model {name}; model=e1000 is the one that there is"
+            ),
+            BuildError::CardAddress([a, b, c, d, e, g]) => write!(
+                f,
+                "no bridge port for {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}: another card has the address, or the bridge is full"
+            ),
             BuildError::NotYet(what) => write!(f, "{what} is not supported by this version"),
         }
     }
@@ -119,6 +132,7 @@ impl<'a, B: Backend> Builder<'a, B> {
         }
         let (drives, disks) = self.disks(config)?;
         let firmware = self.firmware(config)?;
+        let cards = cards(config)?;
         let rom: &[u8] = firmware.unwrap_or(&bios::ROM);
         let ram = u64::from(config.memory_mib) << 20;
         let vram = u64::from(config.video_mib) << 20;
@@ -140,7 +154,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             clock: Clock::new(tsc::now(), tsc::hz() / 1000),
             wall_clock: WallClock::from_unix(wall_clock),
             drives,
-            nics: Vec::new(),
+            nics: cards.clone(),
             bios: BiosConfig {
                 boot_order: config.bios_boot_order(),
                 boot_menu_ms: config.boot_menu_ms,
@@ -169,6 +183,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 flush: AtomicBool::new(false),
             });
         }
+        let nics = connect(id, config, &cards)?;
         Ok(Domain::new(Parts {
             id,
             name: config.name.clone(),
@@ -180,6 +195,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             disks,
             snapshot: config.snapshot,
             console: config.serial.iter().position(|port| *port == Serial::Console),
+            nics,
         }))
     }
 
@@ -339,6 +355,41 @@ fn floppy(sectors: u64) -> Result<Media, BuildError> {
 /// [`BuildError::FloppySize`].
 pub fn removable(drive: &Drive, sectors: u64) -> Result<Media, BuildError> {
     if let Drive::Floppy(..) = drive { floppy(sectors) } else { Ok(cd(sectors)) }
+}
+
+/// The emulated cards that a guest's interfaces want; a paravirtual one has none.
+fn cards(config: &GuestConfig) -> Result<Vec<Nic>, BuildError> {
+    let mut cards = Vec::new();
+    for (number, vif) in config.vifs.iter().enumerate() {
+        let model = vif.card().map_err(|name| BuildError::CardModel(name.into()))?;
+        if let Some(model) = model {
+            cards.push(Nic { mac: vif.address(&config.name, number), model });
+        }
+    }
+    if cards.len() > MAX_NICS {
+        return Err(BuildError::NotYet("a fifth network card"));
+    }
+    Ok(cards)
+}
+
+/// Connects the cards to their bridges.
+fn connect(
+    id: usize,
+    config: &GuestConfig,
+    cards: &[Nic],
+) -> Result<[Option<Place>; MAX_NICS], BuildError> {
+    let mut places = [None; MAX_NICS];
+    let emulated = config.vifs.iter().filter(|vif| !vif.only_paravirtual);
+    for (n, (card, vif)) in cards.iter().zip(emulated).enumerate() {
+        match net::attach(id, n as u8, vif, card.mac) {
+            Some(place) => places[n] = Some(place),
+            None => {
+                places.into_iter().flatten().for_each(net::detach);
+                return Err(BuildError::CardAddress(card.mac));
+            }
+        }
+    }
+    Ok(places)
 }
 
 fn actions(config: &GuestConfig) -> Actions {

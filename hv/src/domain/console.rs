@@ -10,7 +10,7 @@ use arch::Why;
 
 use super::backend::Backend;
 use super::sched::World;
-use super::{Action, Cookie, Domain, State, Stream, rescue};
+use super::{Action, Cookie, Domain, State, Stream, net, rescue};
 use crate::cpu::lock::IrqLock;
 use crate::cpu::power::{self, Code};
 use crate::cpu::{self, smp, timer, tsc};
@@ -182,6 +182,7 @@ pub fn housekeeping<B: Backend>(world: &'static World<B>) {
             guarded(domain, || domain.disk_completed(cookie, good));
         }
     }
+    net::step(world);
     monitor::step(world);
     for domain in &world.domains {
         guarded(domain, || feed_serial(domain));

@@ -9,6 +9,7 @@ pub mod console;
 pub mod disk;
 pub mod fpu;
 pub mod memory;
+pub mod net;
 pub mod rescue;
 pub mod sched;
 pub mod snapshot;
@@ -22,7 +23,7 @@ use arch::slat::{Flush, Range, Slat, SlatError};
 use arch::{GuestPhys, Perm, Why};
 use devmodel::blk::BlkRequest;
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
-use machine::{Host, Machine, SLOTS};
+use machine::{Host, MAX_NICS, Machine, SLOTS};
 use spin::Mutex;
 
 use crate::cpu::lock::IrqLock;
@@ -130,6 +131,8 @@ pub struct Domain<B: Backend> {
     slat: IrqLock<(Slat<B::Format>, Store)>,
     /// What is in its drives, by slot.
     pub disks: [Mutex<Option<Medium>>; SLOTS],
+    /// The bridges' ports of its network cards.
+    nics: [Option<net::Place>; MAX_NICS],
     state: AtomicU8,
     /// The board's deadline moved: its CPU must look.
     pub retime: AtomicBool,
@@ -163,14 +166,27 @@ pub struct Parts<B: Backend> {
     pub console: Option<usize>,
     /// What it writes to host disks is thrown away.
     pub snapshot: bool,
+    /// The bridges' ports of its network cards.
+    pub nics: [Option<net::Place>; MAX_NICS],
 }
 
 impl<B: Backend> Domain<B> {
     /// A guest that has not been powered on.
     #[must_use]
     pub fn new(parts: Parts<B>) -> Domain<B> {
-        let Parts { id, name, machine, frames, actions, slat, slots, disks, console, snapshot } =
-            parts;
+        let Parts {
+            id,
+            name,
+            machine,
+            frames,
+            actions,
+            slat,
+            slots,
+            disks,
+            console,
+            snapshot,
+            nics,
+        } = parts;
         Domain {
             id,
             name,
@@ -185,6 +201,7 @@ impl<B: Backend> Domain<B> {
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
             slat: IrqLock::new((slat, Store::default())),
             disks: disks.map(Mutex::new),
+            nics,
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
             reboots: AtomicUsize::new(0),
@@ -408,6 +425,18 @@ impl<B: Backend> Host for Domain<B> {
 
     fn set_xcr0(&self, value: u64) {
         fpu::set_xcr0(value);
+    }
+
+    fn send_frame(&self, nic: u8, frame: &[u8]) {
+        if let Some(place) = self.place(nic) {
+            net::send(place, frame);
+        }
+    }
+
+    fn nic_has_room(&self, nic: u8) {
+        if let Some(place) = self.place(nic) {
+            net::has_room(place);
+        }
     }
 
     fn board_due_changed(&self) {

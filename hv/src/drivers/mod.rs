@@ -1,4 +1,4 @@
-//! The host's devices: serial ports, keyboard, screen, PCI, disks.
+//! The host's devices: serial ports, keyboard, screen, PCI, disks, the network card.
 //! Handlers run in interrupt context and only move bytes; who waits is woken by a hook.
 
 // UNSAFETY: turns a stored address back into the function pointer that was stored.
@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub mod ata;
 pub mod block;
 pub mod control;
+pub mod net;
 pub mod overlay;
 pub mod pci;
 pub mod ps2;
@@ -15,6 +16,7 @@ pub mod ring;
 pub mod screen;
 pub mod serial;
 pub mod virtio_blk;
+pub mod virtio_net;
 
 static INPUT_HOOK: AtomicUsize = AtomicUsize::new(0);
 
@@ -31,7 +33,11 @@ pub fn init() {
         log::debug!("pci {} {:04x}:{:04x} class {:06x}", f.at, f.vendor, f.device, f.class);
     }
     functions.iter().for_each(virtio_blk::probe);
+    functions.iter().for_each(virtio_net::probe);
     ata::init(&functions);
+    if let Some([a, b, c, d, e, f]) = net::mac() {
+        log::info!("network card at {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    }
     for (number, info) in (0..).map_while(|n| Some((n, block::info(n)?))) {
         let kind = if info.optical { "CD" } else { "disk" };
         log::info!("disk {number}: {kind} at {}, {} KiB", info.place, info.sectors / 2);

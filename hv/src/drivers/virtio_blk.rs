@@ -36,7 +36,7 @@ bitflags::bitflags! {
 
 /// Our memory, as the crate wants it.
 #[derive(Debug)]
-struct Memory;
+pub(super) struct Memory;
 
 // SAFETY: frames are zeroed, page-aligned and owned until given back; addresses are the device's.
 unsafe impl Hal for Memory {
@@ -161,8 +161,8 @@ fn start(function: &Function) -> Result<&'static VirtioDisk, &'static str> {
     Ok(disk)
 }
 
-/// MSI-X entry 0 for the queue. The device was reset, its queue is not enabled yet.
-fn start_msix(function: &Function, vector: u8) -> bool {
+/// MSI-X entry 0 for queue 0.
+pub(super) fn start_msix(function: &Function, vector: u8) -> bool {
     const COMMON: u8 = 1;
     const VENDOR: u8 = 9;
     let root = pci::root();

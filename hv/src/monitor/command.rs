@@ -16,7 +16,7 @@ use crate::domain::sched::World;
 use crate::domain::{Domain, State, console};
 use crate::mem::frames;
 
-const COMMANDS: [(&str, &str); 26] = [
+const COMMANDS: [(&str, &str); 27] = [
     ("help", "this list"),
     ("list", "guests, their states and vCPUs"),
     ("info [GUEST]", "the host, or a guest's memory, time and screen"),
@@ -38,6 +38,7 @@ const COMMANDS: [(&str, &str); 26] = [
     ("nmi [GUEST:VCPU]", "a non-maskable interrupt"),
     ("keys [GUEST] CHORD,CHORD...", "press ctrl-alt-del, f1, enter ..."),
     ("type [GUEST:] TEXT", "type on the keyboard; \\n is Enter"),
+    ("net", "bridges, their ports and what passed"),
     ("log [N]", "the last N KiB of the hypervisor's log"),
     ("focus GUEST", "whose serial port, screen and keyboard the console has"),
     ("panic [GUEST]", "a panic while serving the guest, as a test"),
@@ -152,6 +153,7 @@ pub fn run<B: Backend>(
             return Ok(());
         }
         "list" => return list(world, focus, out),
+        "net" => return Ok(out.write_str(&crate::domain::net::report())?),
         "log" => return log(out, words.number(2, false)?),
         "quit" => power::stop(Code::Clean),
         "info" if words.peek().is_none() => return host(world, out),

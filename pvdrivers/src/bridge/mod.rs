@@ -246,6 +246,12 @@ impl Bridge {
         }
     }
 
+    /// The port of this number, if there is one.
+    #[must_use]
+    pub fn port(&self, number: usize) -> Option<PortId> {
+        self.ports.get(number)?.as_ref().map(|_| PortId(number as u8))
+    }
+
     /// What a port has seen; `None` where there is no port.
     #[must_use]
     pub fn counters(&self, port: PortId) -> Option<Counters> {
