@@ -145,6 +145,9 @@ pub struct GuestArgs {
     /// vCPUs of the guest.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub vcpus: u32,
+    /// A network card for the guest; with QEMU it reaches the outside, and 10.0.2.2 is this machine.
+    #[arg(long)]
+    pub network: bool,
     /// The guest's firmware: xenolith, seabios, or an image file.
     #[arg(long, value_name = "WHICH", default_value = "xenolith")]
     pub firmware: String,

@@ -125,8 +125,18 @@ impl Guest {
             .collect();
         drives.extend(media.iso.iter().map(|path| Drive::file(path, "hdc", true)));
         drives.extend(media.floppy.iter().map(|path| Drive::file(path, "fda", false)));
+        let network = media.tftp.is_some();
         let name = name.to_owned();
-        Self { name, memory_mib, vcpus, drives, media, settings: Vec::new() }
+        let guest = Self { name, memory_mib, vcpus, drives, media, settings: Vec::new() };
+        if network { guest.with_network() } else { guest }
+    }
+
+    /// The same with a network card.
+    pub fn with_network(mut self) -> Self {
+        if !self.has_network() {
+            self.settings.push(("vif".to_owned(), Value::List(vec![String::new()])));
+        }
+        self
     }
 
     /// Reads a `--guest` file.
@@ -169,6 +179,12 @@ impl Guest {
     /// The file in its floppy drive.
     pub fn floppy(&self) -> Option<&Path> {
         self.files(Drive::is_floppy).first().copied()
+    }
+
+    /// Whether it has a network interface.
+    pub fn has_network(&self) -> bool {
+        let some = |value: &Value| !matches!(value, Value::List(list) if list.is_empty());
+        self.settings.iter().any(|(key, value)| key == "vif" && some(value))
     }
 
     /// Checks its media; at least one must boot.

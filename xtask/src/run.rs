@@ -86,7 +86,10 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
         Some(guests) => guests,
         None => vec![recipe_guest(args, packages)?],
     };
-    let guests = with_firmware(args, guests, packages)?;
+    let mut guests = with_firmware(args, guests, packages)?;
+    if args.network {
+        guests = guests.into_iter().map(Guest::with_network).collect();
+    }
     for guest in &guests {
         guest.check().map_err(usage)?;
     }
@@ -219,6 +222,7 @@ fn given_guests(args: &GuestArgs) -> Result<Option<Vec<Guest>>> {
         initrd: args.initrd.clone().map(absolute),
         append: args.append.clone().unwrap_or_default(),
         firmware: None,
+        tftp: None,
     };
     let has_media = media != Media::default();
     if args.disk.len() > 3 {

@@ -4,6 +4,7 @@
 use super::qmp::Qmp;
 use super::{Listener, Machine, Stream};
 use crate::bootset::BootSet;
+use crate::guests::BOOT_FILE;
 use crate::plan::{Accel, Display, Guest, Plan};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
@@ -37,7 +38,21 @@ pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Res
             disk.name
         ));
     }
+    if plan.guests.iter().any(Guest::has_network) {
+        let tftp = plan.guests.iter().find_map(|guest| guest.media.tftp.as_deref());
+        qemu.arg("-netdev").arg(network(tftp));
+        qemu.args(["-device", "virtio-net-pci,netdev=net0,disable-legacy=on,romfile="]);
+    }
     start(qemu, dir, true, true)
+}
+
+/// QEMU's own network of one host, 10.0.2.2, which answers DHCP, DNS, pings and TFTP.
+fn network(tftp: Option<&Path>) -> String {
+    let mut words = "user,id=net0".to_owned();
+    if let Some(dir) = tftp {
+        words.push_str(&format!(",tftp={},bootfile={BOOT_FILE}", comma(dir)));
+    }
+    words
 }
 
 /// Starts a guest alone.
@@ -72,6 +87,10 @@ pub fn bare(plan: &Plan, accel: Accel, guest: &Guest) -> Result<Machine> {
     }
     if let Some(path) = &media.firmware {
         qemu.arg("-bios").arg(path);
+    }
+    if guest.has_network() {
+        qemu.arg("-netdev").arg(network(media.tftp.as_deref()));
+        qemu.args(["-device", "e1000,netdev=net0"]);
     }
     start(qemu, tempfile::tempdir()?, false, true)
 }

@@ -13,6 +13,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("memtest:64|32", "Debian's memtest86+ ISO"),
     ("grub-rescue:cd|floppy|disk", "GRUB's rescue images"),
     ("ipxe", "iPXE's ISO"),
+    ("netboot:FLAVOUR[:APPEND]", "iPXE's ISO and a TFTP server with Debian's kernel (QEMU only)"),
     ("isolinux", "ISOLINUX ISO with a graphical menu that starts the cloud kernel"),
     ("installer", "Debian's network installer: kernel and initrd, text mode"),
     ("debian-disk", "a disk with an installed Debian: systemd, GRUB; root's password is xenolith"),
@@ -64,6 +65,11 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
         "ipxe" => {
             let files = packages.unpacked("ipxe", Arch::Amd64)?;
             media.iso = Some(files.join("usr/lib/ipxe/ipxe.iso"));
+        }
+        "netboot" => {
+            let files = packages.unpacked("ipxe", Arch::Amd64)?;
+            media.iso = Some(files.join("usr/lib/ipxe/ipxe.iso"));
+            media.tftp = Some(linux::tftp(packages, linux::flavour(first)?, append)?);
         }
         "isolinux" => media.iso = Some(graphical_menu(packages)?),
         "installer" => {

@@ -67,6 +67,20 @@ pub fn grub_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<P
     Ok(place)
 }
 
+/// Makes a directory for a TFTP server: the kernel, and a script by which iPXE starts it.
+pub fn tftp(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
+    let kernel = kernel(packages, flavour)?;
+    let dir = super::media_dir()?.join(format!("tftp-{}{}", flavour.name, super::tag(append)));
+    fs::create_dir_all(&dir)?;
+    let script = format!(
+        "#!ipxe\nkernel vmlinuz {CONSOLES} initrd=initrd.gz {append}\ninitrd initrd.gz\nboot\n"
+    );
+    super::write_if_changed(&dir.join("vmlinuz"), &fs::read(&kernel.image)?)?;
+    super::write_if_changed(&dir.join("initrd.gz"), &fs::read(&kernel.initramfs)?)?;
+    super::write_if_changed(&dir.join(super::BOOT_FILE), script.as_bytes())?;
+    Ok(dir)
+}
+
 /// What every kernel gets: messages on the screen and on the first serial port, and a reboot
 /// rather than an endless wait after a panic.
 pub const CONSOLES: &str = "console=tty0 console=ttyS0,115200 panic=5";

@@ -35,7 +35,12 @@ pub struct Media {
     pub append: String,
     /// A firmware image instead of Xenolith's BIOS.
     pub firmware: Option<PathBuf>,
+    /// Files that it finds by TFTP at 10.0.2.2; its firmware is told of [`BOOT_FILE`].
+    pub tftp: Option<PathBuf>,
 }
+
+/// The file that a guest boots from the network.
+pub const BOOT_FILE: &str = "boot.ipxe";
 
 /// Where made media are kept.
 pub fn media_dir() -> Result<PathBuf> {

@@ -122,7 +122,12 @@ impl Case {
             let value = match value {
                 toml::Value::Integer(n) => Value::Number(u64::try_from(*n)?),
                 toml::Value::String(text) => Value::Text(text.clone()),
-                other => bail!("{key}: a setting is a number or a text, not {other}"),
+                toml::Value::Array(list) => {
+                    let text = |item: &toml::Value| item.as_str().map(str::to_owned);
+                    let texts: Option<Vec<String>> = list.iter().map(text).collect();
+                    Value::List(texts.with_context(|| format!("{key}: a list is of texts"))?)
+                }
+                other => bail!("{key}: a setting is a number, a text or a list, not {other}"),
             };
             Ok((key.clone(), value))
         };
