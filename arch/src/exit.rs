@@ -91,6 +91,7 @@ pub enum TaskSwitchSource {
 /// Why the guest stopped running. Values that the CPU delivers with the exit are here; registers are
 /// read from the [`Vcpu`](crate::vcpu::Vcpu).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Exit {
     /// CPUID.
     Cpuid,

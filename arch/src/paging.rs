@@ -508,5 +508,9 @@ fn mark(ram: &GuestRam, at: u64, width: u8, entry: u64, bits: u64) -> bool {
         || ram.compare_exchange(GuestPhys(at), width, entry, entry | bits).unwrap_or(true)
 }
 
+mod path;
+
+pub use path::Path;
+
 #[cfg(test)]
 mod tests;

@@ -41,19 +41,6 @@ pub struct Cpu {
     pub(crate) lapic_due: Option<Nanos>,
     /// Page number of the local APIC's registers; `u64::MAX` where they are not in memory.
     pub(crate) lapic_page: u64,
-    /// The last code page: linear page and its translation, checked against the registers.
-    pub(crate) code: CodePage,
-}
-
-/// Where the last fetched instruction lay, to find the length of the same instruction again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct CodePage {
-    pub rip: u64,
-    pub cr3: u64,
-    pub base: u64,
-    pub bits: u32,
-    pub gpa: u64,
-    pub valid: bool,
 }
 
 impl Cpu {
@@ -79,7 +66,6 @@ impl Cpu {
             attention: true,
             lapic_due: None,
             lapic_page: LAPIC >> 12,
-            code: CodePage::default(),
         }
     }
 
@@ -104,6 +90,5 @@ impl Cpu {
         self.attention = true;
         self.lapic_due = None;
         self.lapic_page = LAPIC >> 12;
-        self.code.valid = false;
     }
 }

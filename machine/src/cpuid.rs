@@ -176,7 +176,7 @@ impl CpuidPolicy {
     /// What CPUID with this EAX and ECX gives. Leaves beyond the last give 0 (AMD's way, and tame for all
     /// that ask).
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, leaf: u32, subleaf: u32, vcpu: Dynamic) -> Regs {
         if leaf & 0x8000_0000 != 0 {
             let mut regs = get(&self.extended, leaf - 0x8000_0000);

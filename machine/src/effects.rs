@@ -7,13 +7,42 @@ use devmodel::apicmsg::Message;
 use devmodel::{fdc, ide};
 use heapless::Vec;
 
+/// A list that is mostly empty, seldom of one, and costs nothing to make.
+#[derive(Debug)]
+struct Few<T, const N: usize> {
+    first: Option<T>,
+    more: Option<Vec<T, N>>,
+}
+
+impl<T, const N: usize> Default for Few<T, N> {
+    #[inline]
+    fn default() -> Few<T, N> {
+        Few { first: None, more: None }
+    }
+}
+
+impl<T, const N: usize> Few<T, N> {
+    fn push(&mut self, item: T) {
+        if self.first.is_none() {
+            self.first = Some(item);
+        } else {
+            // More than the owner has room for cannot come of one access.
+            let _ = self.more.get_or_insert_with(Vec::new).push(item);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &T> {
+        self.first.iter().chain(self.more.iter().flatten())
+    }
+}
+
 /// The effects of one access.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// Interrupt messages: at most one for each pin of the I/O APIC and each comparator.
-    messages: Vec<Message, 32>,
+    messages: Few<Message, 31>,
     /// Bytes that one access can print: a 32-bit OUT to a serial port.
-    output: Vec<(Output, u8), 4>,
+    output: Few<(Output, u8), 3>,
     /// The 8259A's pin changed.
     pub intr: bool,
     /// The guest stops.
@@ -70,26 +99,40 @@ impl Effects {
 
     /// Adds an interrupt message.
     pub fn send(&mut self, message: Message) {
-        // More messages than pins cannot come of one access.
-        let _ = self.messages.push(message);
+        self.messages.push(message);
         self.any = true;
     }
 
     /// Adds a byte of output.
     pub fn print(&mut self, to: Output, byte: u8) {
-        let _ = self.output.push((to, byte));
+        self.output.push((to, byte));
         self.any = true;
     }
 
     /// The messages.
-    #[must_use]
-    pub fn messages(&self) -> &[Message] {
-        &self.messages
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.messages.iter()
     }
 
     /// The output.
-    #[must_use]
-    pub fn output(&self) -> &[(Output, u8)] {
-        &self.output
+    pub fn output(&self) -> impl Iterator<Item = &(Output, u8)> {
+        self.output.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_bytes_come_out_in_the_order_they_went_in() {
+        let mut fx = Effects::new();
+        assert!(!fx.any());
+        assert_eq!(fx.messages().count() + fx.output().count(), 0);
+        for byte in 0..4 {
+            fx.print(Output::Com1, byte);
+        }
+        assert!(fx.any());
+        assert!(fx.output().map(|(_, byte)| *byte).eq(0..4));
     }
 }

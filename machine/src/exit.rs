@@ -14,8 +14,13 @@ use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SegReg, Sys
 /// DR6: single step.
 const DR6_BS: u64 = 1 << 14;
 
-/// Counters beside [`Exit::kind`] for what a second-level fault or OUT was for.
+/// Counters by [`Exit::kind`], and those beside it for what a second-level fault or OUT was for.
 mod kind {
+    use arch::Exit;
+
+    pub const CPUID: usize = Exit::Cpuid.kind();
+    pub const IN: usize = Exit::In { port: 0, width: 0 }.kind();
+    pub const OUT: usize = Exit::Out { port: 0, width: 0 }.kind();
     pub const MMIO: usize = 38;
     pub const LAZY_RAM: usize = 39;
     pub const HOLE: usize = 40;
@@ -25,24 +30,95 @@ mod kind {
 
 impl Machine {
     /// Serves an exit and prepares the registers for going on. `Some`: the guest stops.
-    #[inline]
+    ///
+    /// The three that come most are served here, so that they pay nothing for the others.
+    #[inline(always)]
     pub fn on_exit<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
         vcpu: &mut V,
         host: &H,
-        exit: Exit,
+        exit: &Exit,
     ) -> Option<Why> {
         let start = host.tsc();
-        let kind = self.kind(cpu, &exit);
-        cpu.stats.record(&exit, kind, vcpu.rip(), start);
-        let resume = self.dispatch(cpu, vcpu, host, exit);
+        let (kind, resume) = match *exit {
+            Exit::Cpuid => {
+                cpu.stats.record(Exit::Cpuid, kind::CPUID, vcpu.rip(), start);
+                (kind::CPUID, self.cpuid(cpu, vcpu))
+            }
+            Exit::In { port, width } => {
+                cpu.stats.record(Exit::In { port, width }, kind::IN, vcpu.rip(), start);
+                (kind::IN, self.exit_in(vcpu, host, port, width))
+            }
+            Exit::Out { port, width } if port != bios::TRAP_PORT => {
+                cpu.stats.record(Exit::Out { port, width }, kind::OUT, vcpu.rip(), start);
+                (kind::OUT, self.exit_out(vcpu, host, port, width))
+            }
+            Exit::NestedFault(ref fault) => return self.on_fault(cpu, vcpu, host, fault, start),
+            _ => return self.on_other_exit(cpu, vcpu, host, exit, start),
+        };
+        let stop = match resume {
+            Resume::Next => self.next(cpu, vcpu),
+            _ => self.finish(cpu, vcpu, resume),
+        };
+        cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
+        stop
+    }
+
+    /// Serves a second-level fault. `region` is `None` for the local APIC.
+    #[inline(never)]
+    fn on_fault<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        fault: &NestedFault,
+        start: u64,
+    ) -> Option<Why> {
+        let region =
+            (fault.gpa.0 >> 12 != cpu.lapic_page).then(|| self.memmap.lock().find(fault.gpa));
+        let kind = match region {
+            None => kind::LAPIC_MMIO,
+            Some(Region::Mmio(..)) => kind::MMIO,
+            Some(Region::Hole) => kind::HOLE,
+            Some(_) => kind::LAZY_RAM,
+        };
+        cpu.stats.record(Exit::NestedFault(*fault), kind, vcpu.rip(), start);
+        let stop = if let Some(len) = self.plain_move(cpu, vcpu, host, fault, region) {
+            self.skip(vcpu, len);
+            self.stop_request()
+        } else {
+            let resume = match region {
+                None => self.lapic_mmio(cpu, vcpu, host),
+                Some(region) => self.nested_fault(cpu, vcpu, host, *fault, region),
+            };
+            self.finish(cpu, vcpu, resume)
+        };
+        cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
+        stop
+    }
+
+    #[inline(never)]
+    fn on_other_exit<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        exit: &Exit,
+        start: u64,
+    ) -> Option<Why> {
+        let kind = match exit {
+            Exit::Out { .. } => kind::BIOS_CALL,
+            _ => exit.kind(),
+        };
+        cpu.stats.record(*exit, kind, vcpu.rip(), start);
+        let resume = self.dispatch(cpu, vcpu, host, *exit);
         let stop = self.finish(cpu, vcpu, resume);
         cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
         stop
     }
 
-    #[inline]
+    #[inline(always)]
     fn dispatch<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -51,15 +127,16 @@ impl Machine {
         exit: Exit,
     ) -> Resume {
         match exit {
-            Exit::Cpuid => self.cpuid(cpu, vcpu),
-            Exit::In { port, width } => self.exit_in(vcpu, host, port, width),
-            Exit::Out { port, width } => self.exit_out(cpu, vcpu, host, port, width),
-            Exit::NestedFault(fault) => self.nested_fault(cpu, vcpu, host, fault),
+            // `on_exit` has served them.
+            Exit::Cpuid | Exit::In { .. } | Exit::NestedFault(_) => {
+                Resume::Stop(Why::Unhandled(exit.kind() as u64))
+            }
+            Exit::Out { .. } => self.bios_call(cpu, vcpu, host),
             Exit::Rdmsr => self.rdmsr(cpu, vcpu, host),
             Exit::Wrmsr => self.wrmsr(cpu, vcpu, host),
             Exit::Hlt => Resume::Park,
             Exit::InterruptWindow | Exit::NmiWindow | Exit::TprBelowThreshold => look_again(cpu),
-            Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer => Resume::Again,
+            Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer => look_again(cpu),
             Exit::StringIo(_) => self.emulate_io(cpu, vcpu, host),
             Exit::Cr(access) => self.cr_access(cpu, vcpu, host, access),
             Exit::Dr => self.dr_access(cpu, vcpu),
@@ -84,7 +161,7 @@ impl Machine {
     }
 
     /// Moves RIP as the handler said.
-    #[inline]
+    #[inline(never)]
     fn finish<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, resume: Resume) -> Option<Why> {
         match resume {
             Resume::Again => None,
@@ -109,7 +186,7 @@ impl Machine {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn next<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Option<Why> {
         if let Some(rip) = vcpu.next_rip() {
             vcpu.set_rip(rip);
@@ -121,8 +198,7 @@ impl Machine {
                 self.skip(vcpu, len);
                 None
             }
-            Err(Resume::Raise(fault)) => raise(vcpu, fault),
-            Err(_) => Some(Why::Unhandled(0xf)),
+            Err(resume) => no_length(vcpu, resume),
         }
     }
 
@@ -135,24 +211,6 @@ impl Machine {
             _ => rip & 0xffff,
         });
         trap_single_step(vcpu);
-    }
-
-    #[inline]
-    fn kind(&self, cpu: &Cpu, exit: &Exit) -> usize {
-        match exit {
-            Exit::NestedFault(fault) => match fault.gpa.0 {
-                at if at >> 12 == cpu.lapic_page => kind::LAPIC_MMIO,
-                _ => match self.memmap.lock().find(fault.gpa) {
-                    Region::Ram | Region::Shadow | Region::Rom(_) | Region::Vram(_) => {
-                        kind::LAZY_RAM
-                    }
-                    Region::Mmio(..) => kind::MMIO,
-                    Region::Hole => kind::HOLE,
-                },
-            },
-            Exit::Out { port, .. } if *port == bios::TRAP_PORT => kind::BIOS_CALL,
-            _ => exit.kind(),
-        }
     }
 
     #[inline]
@@ -217,17 +275,7 @@ impl Machine {
     }
 
     #[inline]
-    fn exit_out<V: Vcpu, H: Host>(
-        &self,
-        cpu: &mut Cpu,
-        vcpu: &mut V,
-        host: &H,
-        port: u16,
-        width: u8,
-    ) -> Resume {
-        if port == bios::TRAP_PORT {
-            return self.bios_call(cpu, vcpu, host);
-        }
+    fn exit_out<V: Vcpu, H: Host>(&self, vcpu: &mut V, host: &H, port: u16, width: u8) -> Resume {
         let value = vcpu.gprs().rax() as u32;
         self.port_out(host, port, width, value);
         self.after_io()
@@ -248,11 +296,8 @@ impl Machine {
         vcpu: &mut V,
         host: &H,
         fault: NestedFault,
+        region: Region,
     ) -> Resume {
-        if fault.gpa.0 >> 12 == cpu.lapic_page {
-            return self.lapic_mmio(cpu, vcpu, host);
-        }
-        let region = self.memmap.lock().find(fault.gpa);
         match region {
             Region::Ram if self.fill(host, fault.gpa, Perm::RWX) => Resume::Again,
             // Where second-level tables keep accessed bits, walking a guest's tables counts as
@@ -354,6 +399,16 @@ fn trap_single_step<V: Vcpu>(vcpu: &mut V) {
     }
 }
 
+/// The instruction at RIP cannot be measured.
+#[cold]
+fn no_length<V: Vcpu>(vcpu: &mut V, resume: Resume) -> Option<Why> {
+    match resume {
+        Resume::Raise(fault) => raise(vcpu, fault),
+        _ => Some(Why::Unhandled(0xf)),
+    }
+}
+
+#[inline]
 fn look_again(cpu: &mut Cpu) -> Resume {
     cpu.attention = true;
     Resume::Again
@@ -366,6 +421,7 @@ fn reflect(vector: u8, error_code: Option<u32>, qualification: u64) -> Resume {
 }
 
 /// Queues a fault, combined with an event whose delivery it may have interrupted.
+#[inline(never)]
 fn raise<V: Vcpu>(vcpu: &mut V, fault: Fault) -> Option<Why> {
     let event = Event {
         kind: EventKind::Exception,

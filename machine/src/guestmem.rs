@@ -4,10 +4,13 @@
 use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
+use crate::insn::alu::mask;
+use crate::insn::cache::Key;
 use crate::insn::decode::decode;
-use crate::insn::exec::{Progress, code_bits, cpl, execute, linear};
-use crate::insn::{Insn, Memory, Trap};
+use crate::insn::exec::{Progress, code_bits, cpl, execute, linear, operand_address, register};
+use crate::insn::{Insn, Memory, Op, Place, Trap};
 use crate::memmap::Region;
+use arch::exit::NestedFault;
 use arch::paging::Paging;
 use arch::{Access, Fault, GuestPhys, GuestVirt, Resume, SegReg, SysReg, Vcpu, Why};
 
@@ -107,8 +110,18 @@ impl Machine {
     /// The instruction at RIP, decoded. `Err` is what to do instead: it faults, or its bytes are not
     /// in memory that can be read.
     pub(crate) fn fetch<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V) -> Result<Insn, Resume> {
-        let rip = vcpu.rip();
-        let bits = code_bits(vcpu);
+        let key = Key::of(vcpu, code_bits(vcpu));
+        match cpu.cache.get(&key) {
+            Some(insn) => Ok(*insn),
+            None => self.fetch_anew(cpu, vcpu, key),
+        }
+    }
+
+    /// Walks the guest's tables, decodes, and keeps what it found.
+    #[cold]
+    #[inline(never)]
+    fn fetch_anew<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V, key: Key) -> Result<Insn, Resume> {
+        let (rip, bits) = (key.rip, code_bits(vcpu));
         let at = linear(vcpu, SegReg::Cs, rip);
         let paging = Paging::of(vcpu, self.cpuid.physical_bits());
         let user = if cpl(vcpu) == 3 { Access::USER } else { Access::empty() };
@@ -119,13 +132,13 @@ impl Machine {
             && let (Some(low), Some(high)) =
                 (self.ram.read_u64(first.gpa), self.ram.read_u64(GuestPhys(first.gpa.0 + 8)))
         {
-            let bytes = u128::from(low) | u128::from(high) << 64;
-            if let Some(insn) = cpu.cache.get(rip, bits, bytes) {
-                return Ok(*insn);
-            }
-            let raw = bytes.to_le_bytes();
+            let raw = (u128::from(low) | u128::from(high) << 64).to_le_bytes();
             let insn = decode(&raw[..15], rip, bits).ok_or(Resume::Raise(Fault::UD))?;
-            cpu.cache.put(rip, bits, bytes, insn);
+            if let Some(path) = paging.path(&self.ram, GuestVirt(at))
+                && path.gpa == first.gpa.0
+            {
+                cpu.cache.put(key, &path, &self.ram, insn);
+            }
             return Ok(insn);
         }
         let mut raw = [0; 15];
@@ -163,41 +176,81 @@ impl Machine {
         Ok(raw.len())
     }
 
-    /// Length of the instruction at RIP, for exits where the CPU does not tell. What exits at an address
-    /// tends to be the same instruction each time: its bytes are compared, its address is walked anew
-    /// only when RIP, CR3 or the code segment differ.
+    /// Length of the instruction at RIP, for exits where the CPU does not tell.
+    #[inline]
     pub(crate) fn insn_len<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V) -> Result<u8, Resume> {
-        let (rip, cr3) = (vcpu.rip(), vcpu.reg(SysReg::Cr3));
         let base = vcpu.segment(SegReg::Cs).base;
-        let code = cpu.code;
-        if code.valid
-            && code.rip == rip
-            && code.cr3 == cr3
-            && code.base == base
-            && let Some(low) = self.ram.read_u64(GuestPhys(code.gpa))
+        match cpu.cache.len(vcpu.rip(), vcpu.reg(SysReg::Cr3), base) {
+            Some(len) => Ok(len),
+            None => self.fetch(cpu, vcpu).map(|insn| insn.len),
+        }
+    }
+
+    /// Carries out the commonest access to a device: a MOV between memory and a register, or of an
+    /// immediate. The CPU has just translated the operand and found it allowed, so that nothing is walked.
+    /// The instruction's length, or `None` for all others.
+    #[inline(always)]
+    pub(crate) fn plain_move<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        fault: &NestedFault,
+        region: Option<Region>,
+    ) -> Option<u8> {
+        let bits = code_bits(vcpu);
+        let insn = cpu.cache.get(&Key::of(vcpu, bits))?;
+        let (at, access) = (fault.gpa, fault.access);
+        let writes = insn.dst == Place::Mem;
+        let width = match insn.op {
+            Op::Mov => insn.width,
+            Op::Movzx(from) => from,
+            _ => return None,
+        };
+        // Neither a walk of tables nor a fetch, no event's delivery, and no second page.
+        if access != if writes { Access::WRITE } else { Access::READ }
+            || (operand_address(vcpu, insn) ^ at.0) & 0xfff != 0
+            || GuestMemory::<H>::straddles(at.0, width)
+            || vcpu.pending_event().is_some()
         {
-            // Only instructions of up to 8 bytes are kept here.
-            if let Some(insn) = cpu.cache.get(rip, code.bits, low.into())
-                && insn.len <= 8
-            {
-                return Ok(insn.len);
+            return None;
+        }
+        let offset = at.page_offset() as u16;
+        let (len, to) = (insn.len, insn.width);
+        // Task and processor priority go together with CR8.
+        let priority = region.is_none() && matches!(offset, 0x80 | 0xa0);
+        if writes {
+            let value = match insn.src {
+                Place::Imm => insn.imm,
+                place => register(vcpu.gprs(), place, width)?,
+            } & mask(width);
+            match region {
+                None => self.lapic_write(cpu, host, offset, width, value),
+                Some(Region::Mmio(device, offset)) => {
+                    self.mmio_write(host, device, offset, width, value);
+                }
+                Some(_) => return None,
             }
+            if priority {
+                self.sync_tpr(cpu, vcpu);
+            }
+        } else {
+            let (Place::Reg(gpr), Place::Mem) = (insn.dst, insn.src) else { return None };
+            if priority {
+                self.take_tpr(cpu, vcpu);
+            }
+            let value = match region {
+                None => self.lapic_read(cpu, host, offset, width),
+                Some(Region::Mmio(device, offset)) => self.mmio_read(host, device, offset, width),
+                Some(_) => return None,
+            };
+            vcpu.gprs_mut().set_width(gpr, to, value);
         }
-        let insn = self.fetch(cpu, vcpu)?;
-        let at = linear(vcpu, SegReg::Cs, rip);
-        let paging = Paging::of(vcpu, self.cpuid.physical_bits());
-        let user = if cpl(vcpu) == 3 { Access::USER } else { Access::empty() };
-        cpu.code.valid = false;
-        if at & 0xfff <= 0xff0
-            && let Ok(found) = paging.peek(&self.ram, GuestVirt(at), Access::EXEC | user)
-        {
-            let bits = code_bits(vcpu);
-            cpu.code = crate::cpu::CodePage { rip, cr3, base, bits, gpa: found.gpa.0, valid: true };
-        }
-        Ok(insn.len)
+        Some(len)
     }
 
     /// Executes the instruction at RIP on behalf of the CPU.
+    #[inline(never)]
     pub(crate) fn emulate<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -254,7 +307,7 @@ impl Machine {
                 let mut bytes = [0xff; 8];
                 let width = usize::from(width.clamp(1, 8));
                 let _ = self.ram.read(gpa, &mut bytes[..width]);
-                u64::from_le_bytes(bytes) & crate::insn::alu::mask(width as u8)
+                u64::from_le_bytes(bytes) & mask(width as u8)
             }
             Region::Rom(offset) => {
                 let byte = |n: u64| {
@@ -264,7 +317,7 @@ impl Machine {
             }
             Region::Vram(offset) => self.vram_read(offset, width),
             Region::Mmio(device, offset) => self.mmio_read(host, device, offset, width),
-            Region::Hole => crate::insn::alu::mask(width),
+            Region::Hole => mask(width),
         }
     }
 

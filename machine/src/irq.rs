@@ -101,6 +101,7 @@ impl Machine {
     }
 
     /// Empties the inbox.
+    #[inline(never)]
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
         let flags = self.inbox(cpu.id).take();
         cpu.attention = true;
@@ -126,6 +127,14 @@ impl Machine {
         }
     }
 
+    /// Whether the vCPU can be entered as it is: it runs, nothing came for it, and [`Machine::before_entry`] has nothing
+    /// to look at. [`Cpu::due`] has not changed then either.
+    #[must_use]
+    #[inline]
+    pub fn is_calm(&self, cpu: &Cpu) -> bool {
+        !cpu.attention && self.inboxes.get(cpu.id).is_some_and(Inbox::is_empty)
+    }
+
     /// Prepares the next entry: takes what others left, lets the timer expire, wakes a halted vCPU, and
     /// injects what can be taken now. True: enter; false: there is nothing to run.
     #[inline]
@@ -134,13 +143,16 @@ impl Machine {
             self.drain(cpu, vcpu);
         }
         if !cpu.attention {
-            return cpu.activity == Activity::Running;
+            return true;
         }
-        self.attend(cpu, vcpu, host)
+        let enter = self.attend(cpu, vcpu, host);
+        // A vCPU that waits is looked at again each time.
+        cpu.attention = !enter;
+        enter
     }
 
+    #[inline(never)]
     fn attend<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
-        cpu.attention = false;
         if let Some(due) = cpu.lapic_due {
             let now = self.now(host);
             if due <= now {

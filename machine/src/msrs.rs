@@ -316,7 +316,8 @@ impl Machine {
     /// Carries out what a local APIC asks for.
     pub(crate) fn lapic_effect<H: Host>(&self, cpu: &mut Cpu, host: &H, effect: LapicEffect) {
         match effect {
-            LapicEffect::Nothing => cpu.attention = true,
+            // A request that waits may be taken now, or be held back by the new priority.
+            LapicEffect::Nothing => cpu.attention |= cpu.lapic.has_requests(),
             LapicEffect::Timer => {
                 cpu.lapic_due = cpu.lapic.due();
                 cpu.attention = true;

@@ -21,7 +21,6 @@ pub struct Stats {
     count: [u64; EXIT_KINDS],
     cycles: [u64; EXIT_KINDS],
     trace: [Record; TRACE_LEN],
-    next: usize,
     total: u64,
 }
 
@@ -32,7 +31,6 @@ impl Default for Stats {
             count: [0; EXIT_KINDS],
             cycles: [0; EXIT_KINDS],
             trace: [record; TRACE_LEN],
-            next: 0,
             total: 0,
         }
     }
@@ -40,15 +38,12 @@ impl Default for Stats {
 
 impl Stats {
     /// Notes an exit.
-    #[inline]
-    pub fn record(&mut self, exit: &Exit, kind: usize, rip: u64, tsc: u64) {
+    #[inline(always)]
+    pub fn record(&mut self, exit: Exit, kind: usize, rip: u64, tsc: u64) {
         if let Some(count) = self.count.get_mut(kind) {
             *count += 1;
         }
-        if let Some(slot) = self.trace.get_mut(self.next) {
-            *slot = Record { exit: *exit, rip, tsc };
-        }
-        self.next = (self.next + 1) & (TRACE_LEN - 1);
+        self.trace[self.total as usize & (TRACE_LEN - 1)] = Record { exit, rip, tsc };
         self.total += 1;
     }
 
@@ -75,7 +70,8 @@ impl Stats {
     /// The last exits, oldest first.
     pub fn trace(&self) -> impl Iterator<Item = &Record> {
         let kept = self.total.min(TRACE_LEN as u64) as usize;
-        let first = self.next + TRACE_LEN - kept;
+        let first = self.total as usize & (TRACE_LEN - 1);
+        let first = first + TRACE_LEN - kept;
         (0..kept).filter_map(move |n| self.trace.get((first + n) & (TRACE_LEN - 1)))
     }
 }

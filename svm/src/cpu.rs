@@ -173,23 +173,25 @@ impl SvmVcpu {
     /// What comes between exit and decoding: saves what the VMCB will not keep.
     #[inline]
     fn after_switch(&mut self) -> u64 {
-        self.vmcb.left(self.clean);
-        self.gprs.set_rax(self.vmcb.rax());
-        self.gprs.set_rsp(self.vmcb.rsp());
-        let delivery = self.vmcb.exit_int_info();
+        let vmcb = &mut *self.vmcb;
+        vmcb.left(self.clean);
+        self.gprs.set_rax(vmcb.rax());
+        self.gprs.set_rsp(vmcb.rsp());
+        let delivery = vmcb.exit_int_info();
         self.pending = if delivery & inject::VALID == 0 { 0 } else { inject::again(delivery) };
-        self.vmcb.exit_code()
+        vmcb.exit_code()
     }
 
     /// What comes before entry.
     #[inline]
     fn before_switch(&mut self) {
+        let vmcb = &mut *self.vmcb;
         if self.pending != 0 || self.windows.busy() {
-            self.windows.before_entry(self.pending, &mut self.vmcb);
+            self.windows.before_entry(self.pending, vmcb);
         }
-        self.vmcb.set_event_inj(self.pending);
-        self.vmcb.set_rax(self.gprs.rax());
-        self.vmcb.set_rsp(self.gprs.rsp());
+        vmcb.set_event_inj(self.pending);
+        vmcb.set_rax(self.gprs.rax());
+        vmcb.set_rsp(self.gprs.rsp());
     }
 }
 

@@ -272,6 +272,13 @@ impl LocalApic {
         if top >> 4 > self.ppr >> 4 { Some(top) } else { None }
     }
 
+    /// Whether any vector waits, be it held back or not.
+    #[inline]
+    #[must_use]
+    pub const fn has_requests(&self) -> bool {
+        self.irr.top() != 0
+    }
+
     /// The priority class of a vector that only the task priority holds back: it can be taken once
     /// CR8 falls below this.
     #[must_use]

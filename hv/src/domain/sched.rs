@@ -257,20 +257,20 @@ fn enter_and_leave<B: Backend>(
     let Task { vcpu, cpu, .. } = task;
     let this = cpu::this();
     this.yield_turn.store(false, Ordering::Relaxed);
-    let mut armed = None;
+    let (mut armed, mut armed_for) = (false, None);
     loop {
         if domain.retime.load(Ordering::Relaxed) {
             if first {
                 domain.retime.store(false, Ordering::Release);
-                armed = None;
+                armed = false;
             } else if domain.slots.first().is_some_and(|slot| slot.home == this.id) {
                 // The end of this turn was reckoned from the board's old deadline.
                 slot.woken.store(true, Ordering::Release);
                 return None;
             }
         }
-        if armed != Some(cpu.due()) {
-            armed = Some(cpu.due());
+        if !armed || armed_for != cpu.due() {
+            (armed, armed_for) = (true, cpu.due());
             let ticks = arm(domain, cpu.due(), first, turn_end);
             B::bound(vcpu, ticks);
         }
@@ -278,15 +278,25 @@ fn enter_and_leave<B: Backend>(
             slot.flush.store(false, Ordering::Release);
             vcpu.flush_tlb();
         }
-        let exit = vcpu.run();
-        if let Some(why) = machine.on_exit(cpu, vcpu, domain, exit) {
-            return Some(why);
-        }
+        // Most exits change nothing of all that is looked at outside this loop.
+        let exit = loop {
+            let exit = vcpu.run();
+            if let Some(why) = machine.on_exit(cpu, vcpu, domain, &exit) {
+                return Some(why);
+            }
+            let calm = machine.is_calm(cpu)
+                && !this.yield_turn.load(Ordering::Relaxed)
+                && !slot.flush.load(Ordering::Relaxed)
+                && !domain.retime.load(Ordering::Relaxed);
+            if !calm {
+                break exit;
+            }
+        };
         if matches!(exit, Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer) {
             // The host's handler runs here.
             cpu::lock::restore_interrupts(true);
             cpu::lock::close_interrupts();
-            armed = None;
+            armed = false;
             cpu.wake();
             let kicked = this.kicked.swap(false, Ordering::Relaxed);
             if first && machine.board_due() <= machine.now(domain) {

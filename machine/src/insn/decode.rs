@@ -15,18 +15,9 @@ pub fn decode(bytes: &[u8], rip: u64, bits: u32) -> Option<Insn> {
     }
     let mut insn = Insn {
         len: raw.len() as u8,
-        op: Op::Other,
-        width: 0,
-        dst: Place::None,
-        src: Place::None,
-        imm: 0,
-        segment: SegReg::Ds,
-        base: None,
-        index: None,
-        scale: 1,
-        displacement: 0,
         address_size: (bits / 8) as u8,
-        rep: Rep::Once,
+        plain: (0..raw.op_count()).all(|n| raw.op_kind(n) == OpKind::Register),
+        ..Insn::OTHER
     };
     if let Some((op, width)) = string_op(&raw) {
         return Some(string(insn, &raw, op, width, bits));

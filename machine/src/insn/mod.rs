@@ -218,4 +218,26 @@ pub struct Insn {
     pub address_size: u8,
     /// Repeat prefix.
     pub rep: Rep,
+    /// It has neither memory operand nor immediate nor displacement: its bytes are as long in every mode.
+    pub plain: bool,
+}
+
+impl Insn {
+    /// An instruction of which nothing is known.
+    pub const OTHER: Insn = Insn {
+        len: 0,
+        op: Op::Other,
+        width: 0,
+        dst: Place::None,
+        src: Place::None,
+        imm: 0,
+        segment: SegReg::Ds,
+        base: None,
+        index: None,
+        scale: 1,
+        displacement: 0,
+        address_size: 0,
+        rep: Rep::Once,
+        plain: false,
+    };
 }

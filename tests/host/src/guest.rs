@@ -217,7 +217,7 @@ impl Guest {
 
     /// A vCPU exits.
     pub fn exit_of(&mut self, n: usize, exit: Exit) -> Option<Why> {
-        self.machine.on_exit(&mut self.cpus[n], &mut self.vcpus[n], &self.host, exit)
+        self.machine.on_exit(&mut self.cpus[n], &mut self.vcpus[n], &self.host, &exit)
     }
 
     /// A vCPU is about to enter; the entry injects what waits. `None`: it does not run.

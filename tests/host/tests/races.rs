@@ -50,6 +50,6 @@ fn an_interrupt_that_rises_while_another_cpu_lowers_the_8259s_pin_is_not_lost() 
     let (cpu, vcpu) = (&mut cpus[0], &mut vcpus[0]);
     vcpu.gprs.set_rax(u64::from(b'a'));
     vcpu.next_rip = Some(vcpu.rip());
-    assert_eq!(machine.on_exit(cpu, vcpu, &host, Exit::Out { port: 0x3f8, width: 2 }), None);
+    assert_eq!(machine.on_exit(cpu, vcpu, &host, &Exit::Out { port: 0x3f8, width: 2 }), None);
     assert!(host.done.get() && machine.is_settled(), "the pin as it was before counts");
 }
