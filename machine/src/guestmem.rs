@@ -8,6 +8,7 @@ use crate::insn::alu::mask;
 use crate::insn::cache::Key;
 use crate::insn::decode::decode;
 use crate::insn::exec::{Progress, code_bits, cpl, execute, linear, operand_address, register};
+use crate::insn::string::RUN;
 use crate::insn::{Insn, Memory, Op, Place, Trap};
 use crate::memmap::Region;
 use arch::exit::NestedFault;
@@ -37,6 +38,30 @@ impl<'a, H: Host> GuestMemory<'a, H> {
     fn translate(&self, at: u64, access: Access) -> Result<GuestPhys, Trap> {
         let access = access | self.user;
         Ok(self.paging.translate(&self.machine.ram, GuestVirt(at), access)?.gpa)
+    }
+
+    /// Where up to `count` elements at `at` lie, and how many bytes of them are in the same page, if that is plain RAM
+    /// and the port an IDE channel's data port.
+    fn run_in_ram(
+        &self,
+        port: u16,
+        width: u8,
+        at: u64,
+        count: u64,
+        access: Access,
+    ) -> Result<Option<(GuestPhys, usize)>, Trap> {
+        if !matches!(port, 0x1f0 | 0x170) || width < 2 {
+            return Ok(None);
+        }
+        let gpa = self.translate(at, access)?;
+        let width = u64::from(width);
+        let bytes = ((0x1000 - gpa.page_offset()) / width).min(count).min(RUN / width) * width;
+        let page = gpa.0 >> 12;
+        // A page is all RAM or not at all, but for the local APIC's, which lies over what else is there.
+        let ram = page != self.cpu.lapic_page
+            && self.machine.memmap.lock().find(gpa) == Region::Ram
+            && self.machine.ram.contains(gpa, bytes);
+        Ok((ram && bytes > 0).then_some((gpa, bytes as usize)))
     }
 
     /// Whether `width` bytes at `at` span two pages.
@@ -93,6 +118,36 @@ impl<H: Host> Memory for GuestMemory<'_, H> {
 
     fn port_out(&mut self, port: u16, width: u8, value: u64) {
         self.machine.port_out(self.host, port, width, value as u32);
+    }
+
+    fn ins(&mut self, port: u16, width: u8, at: u64, count: u64) -> Result<u64, Trap> {
+        let Some((gpa, bytes)) = self.run_in_ram(port, width, at, count, Access::WRITE)? else {
+            return Ok(0);
+        };
+        let mut buffer = [0; RUN as usize];
+        let Some(buffer) = buffer.get_mut(..bytes) else { return Ok(0) };
+        let machine = self.machine;
+        let given =
+            machine.on_board(self.host, |board, fx| board.ide_bulk_in(port, width, buffer, fx));
+        let given = buffer.get(..given).unwrap_or_default();
+        // `run_in_ram` has seen that it is RAM.
+        let _ = machine.ram.write_slice(gpa, given);
+        Ok(given.len() as u64 / u64::from(width))
+    }
+
+    fn outs(&mut self, port: u16, width: u8, at: u64, count: u64) -> Result<u64, Trap> {
+        let Some((gpa, bytes)) = self.run_in_ram(port, width, at, count, Access::READ)? else {
+            return Ok(0);
+        };
+        let mut buffer = [0; RUN as usize];
+        let Some(buffer) = buffer.get_mut(..bytes) else { return Ok(0) };
+        if self.machine.ram.read(gpa, buffer).is_err() {
+            return Ok(0);
+        }
+        let machine = self.machine;
+        let taken =
+            machine.on_board(self.host, |board, fx| board.ide_bulk_out(port, width, buffer, fx));
+        Ok(taken as u64 / u64::from(width))
     }
 }
 

@@ -314,18 +314,29 @@ impl Board {
         self.ide_effect(effect, fx);
     }
 
-    /// Reads as many bytes of the IDE data port as a block has left: REP INSW in one go. How many.
-    pub fn ide_bulk_in(&mut self, port: u16, out: &mut [u8], fx: &mut Effects) -> usize {
-        let (count, effect) = self.ide.data_in(channel(port), out);
+    /// Reads as many bytes of the IDE data port as a block has left: REP INSW in one go. How many, in whole elements of
+    /// `width` bytes; what an element lacks comes from the next block or reads all ones.
+    pub fn ide_bulk_in(&mut self, port: u16, width: u8, out: &mut [u8], fx: &mut Effects) -> usize {
+        let (mut done, effect) = self.ide.data_in(channel(port), out);
         self.ide_effect(effect, fx);
-        count
+        let end = done.next_multiple_of(usize::from(width).max(1)).min(out.len());
+        while let Some(rest) = out.get_mut(done..end)
+            && !rest.is_empty()
+        {
+            rest.fill(0xff);
+            let (count, effect) = self.ide.data_in(channel(port), rest);
+            self.ide_effect(effect, fx);
+            done = if count == 0 { end } else { done + count };
+        }
+        done
     }
 
-    /// Writes as many bytes to the IDE data port as a block takes: REP OUTSW in one go. How many.
-    pub fn ide_bulk_out(&mut self, port: u16, data: &[u8], fx: &mut Effects) -> usize {
+    /// Writes as many bytes to the IDE data port as a block takes: REP OUTSW in one go. How many, in whole elements of
+    /// `width` bytes; what the block does not take of the last one is lost.
+    pub fn ide_bulk_out(&mut self, port: u16, width: u8, data: &[u8], fx: &mut Effects) -> usize {
         let (count, effect) = self.ide.data_out(channel(port), data);
         self.ide_effect(effect, fx);
-        count
+        count.next_multiple_of(usize::from(width).max(1)).min(data.len())
     }
 
     fn ide_effect(&mut self, effect: ide::Effect, fx: &mut Effects) {

@@ -48,6 +48,25 @@ pub trait Memory {
 
     /// Port output for OUTS.
     fn port_out(&mut self, port: u16, width: u8, value: u64);
+
+    /// Carries out up to `count` (1 or more) elements of REP INS to ascending addresses at once, all within a page.
+    /// How many were; 0 where the port or the memory is not of the kind that allows it.
+    ///
+    /// # Errors
+    /// As [`Memory::write`] for the first element; nothing has happened then.
+    fn ins(&mut self, port: u16, width: u8, linear: u64, count: u64) -> Result<u64, Trap> {
+        let _ = (port, width, linear, count);
+        Ok(0)
+    }
+
+    /// As [`Memory::ins`], for REP OUTS.
+    ///
+    /// # Errors
+    /// As [`Memory::read`] for the first element.
+    fn outs(&mut self, port: u16, width: u8, linear: u64, count: u64) -> Result<u64, Trap> {
+        let _ = (port, width, linear, count);
+        Ok(0)
+    }
 }
 
 /// Where a value comes from or goes to.

@@ -9,6 +9,12 @@ use arch::{Access, Gpr, SegReg, Vcpu};
 /// Elements in one go, so that a long REP leaves room for interrupts.
 const BUDGET: u32 = 1024;
 
+/// Bytes of a run that goes to or from a device in one piece, at most.
+pub const RUN: u64 = 512;
+
+/// Bytes of such runs in one go.
+const RUN_BUDGET: u64 = 16 << 10;
+
 /// Executes a string instruction, up to a budget of elements.
 ///
 /// # Errors
@@ -24,10 +30,20 @@ pub fn execute<V: Vcpu, M: Memory>(
         element(vcpu, memory, insn, op)?;
         return Ok(Progress::Done);
     }
+    let mut done = 0;
     for _ in 0..BUDGET {
         let count = vcpu.gprs().rcx() & mask(size);
         if count == 0 {
             return Ok(Progress::Done);
+        }
+        let many = run(vcpu, memory, insn, op, count)?;
+        if many > 0 {
+            vcpu.gprs_mut().set_width(Gpr::Rcx, size, count - many);
+            done += many * u64::from(insn.width);
+            if done >= RUN_BUDGET {
+                break;
+            }
+            continue;
         }
         element(vcpu, memory, insn, op)?;
         vcpu.gprs_mut().set_width(Gpr::Rcx, size, count - 1);
@@ -40,6 +56,40 @@ pub fn execute<V: Vcpu, M: Memory>(
     }
     let left = vcpu.gprs().rcx() & mask(size);
     Ok(if left == 0 { Progress::Done } else { Progress::Partial })
+}
+
+/// As many elements of REP INS or OUTS as go in one piece; 0: none.
+fn run<V: Vcpu, M: Memory>(
+    vcpu: &mut V,
+    memory: &mut M,
+    insn: &Insn,
+    op: Str,
+    count: u64,
+) -> Result<u64, Trap> {
+    let (gpr, segment) = match op {
+        Str::Ins => (Gpr::Rdi, SegReg::Es),
+        Str::Outs => (Gpr::Rsi, insn.segment),
+        _ => return Ok(0),
+    };
+    let (size, width) = (mask(insn.address_size), u64::from(insn.width));
+    let offset = vcpu.gprs().get(gpr) & size;
+    // Neither beyond the end of the address size nor, a piece being less than a page, of the segment.
+    let fits = ((size - offset) / width).min(count).min(RUN / width);
+    let last = offset + fits.saturating_sub(1) * width;
+    if vcpu.rflags() & DF != 0
+        || fits < 2
+        || check_limit(vcpu, segment, offset, insn.width).is_err()
+        || check_limit(vcpu, segment, last, insn.width).is_err()
+    {
+        return Ok(0);
+    }
+    let (at, port) = (linear(vcpu, segment, offset), vcpu.gprs().rdx() as u16);
+    let many = match op {
+        Str::Ins => memory.ins(port, insn.width, at, fits)?,
+        _ => memory.outs(port, insn.width, at, fits)?,
+    };
+    vcpu.gprs_mut().set_width(gpr, insn.address_size, offset + many * width);
+    Ok(many)
 }
 
 /// One element: all accesses first, then the registers.

@@ -287,6 +287,39 @@ fn rep_insw_reads_a_sector_in_one_exit_and_rep_outsw_writes_one() {
 }
 
 #[test]
+fn rep_ins_and_outs_of_any_width_alignment_and_length_move_the_same_bytes() {
+    let mut guest = guest();
+    for (code, width) in [(&[0xf3, 0x66, 0x6d][..], 2), (&[0xf3, 0x6d], 4)] {
+        for at in [0x4_0e00u64, 0x4_0f01, 0x4_0ffe, 0x4_0fff, 0x4_0f03] {
+            // Three sectors in three blocks; the last words come one by one.
+            guest.outs(&[
+                (0x1f2, 3),
+                (0x1f3, 9),
+                (0x1f4, 0),
+                (0x1f5, 0),
+                (0x1f6, 0xe0),
+                (0x1f7, 0x20),
+            ]);
+            string_io(&mut guest, code, 0x1f0, false, at, 1520 / width);
+            let rest: Vec<u32> = (0..4).map(|_| guest.inp(0x1f0, 4)).collect();
+            assert_eq!(rest, [1532, 1533, 1534, 1535], "{width} {at:#x}");
+            for n in 0..380 {
+                assert_eq!(guest.load(at + 4 * n, 4), 1152 + n, "{width} {at:#x}");
+            }
+            // And back, to sector 40.
+            let back = if width == 2 { &[0xf3, 0x66, 0x6f][..] } else { &[0xf3, 0x6f] };
+            guest.outs(&[(0x1f2, 1), (0x1f3, 40), (0x1f6, 0xe0), (0x1f7, 0x30)]);
+            string_io(&mut guest, back, 0x1f0, true, at, 512 / width);
+            assert_eq!(guest.inp(0x1f7, 1) & 0x09, 0);
+            let disk = guest.host.disks.borrow()[0][40 * 512..][..512].to_vec();
+            let words = disk.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+            assert!(words.eq(1152..1152 + 128), "{width} {at:#x}");
+            guest.host.disks.borrow_mut()[0][40 * 512..][..512].fill(0);
+        }
+    }
+}
+
+#[test]
 fn a_page_fault_of_insw_loses_no_data_of_the_drive() {
     let mut guest = guest();
     guest.outs(&[(0x1f2, 1), (0x1f3, 9), (0x1f4, 0), (0x1f5, 0), (0x1f6, 0xe0), (0x1f7, 0x20)]);
