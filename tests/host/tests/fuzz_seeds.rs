@@ -2,7 +2,7 @@
 //! `tests/fuzz` has the same entry points for cargo-fuzz.
 
 use host_tests::Rng;
-use host_tests::fuzz::{TARGETS, Target, chips::CHIPS, drivers::DRIVERS};
+use host_tests::fuzz::{TARGETS, Target, chips::CHIPS, drivers::DRIVERS, xen::XEN};
 
 /// Runs a target on `count` inputs. A failure names its seed. `XENOLITH_FUZZ=50` runs 50 times as
 /// many.
@@ -78,4 +78,11 @@ fn nothing_that_a_guest_sends_to_the_store_panics_or_leaves_something() {
 #[test]
 fn no_front_end_makes_the_bus_panic_or_lose_a_connection() {
     run(target("xenbus"), 100, 3000);
+}
+
+#[test]
+fn no_event_channel_or_grant_operation_panics_and_dead_domains_leave_nothing() {
+    for target in XEN {
+        run(target, 200, 8000);
+    }
 }

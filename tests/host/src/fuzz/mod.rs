@@ -5,6 +5,7 @@ pub mod chips;
 pub mod drivers;
 mod machine;
 mod store;
+pub mod xen;
 
 pub use machine::{bios_call, board, exits, insn, task_switch};
 pub use store::{xenbus, xenstore};

@@ -1,0 +1,4 @@
+//! `grant_ops` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::xen::grant_ops(data));

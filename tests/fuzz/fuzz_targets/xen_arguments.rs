@@ -1,0 +1,4 @@
+//! `xen_arguments` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::xen::arguments(data));
