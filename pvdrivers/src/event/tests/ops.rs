@@ -222,6 +222,17 @@ fn a_domain_has_no_more_ports_than_its_limit_and_the_monitor_hears_before() {
 }
 
 #[test]
+fn a_port_that_was_closed_is_the_next_to_be_given_out() {
+    let mut channels = two_guests();
+    for _ in 0..300 {
+        channels.bind_ipi(A, 0).unwrap();
+    }
+    channels.close(A, Port(200)).unwrap();
+    channels.close(A, Port(4)).unwrap();
+    assert_eq!([4, 200, 301].map(|_| channels.bind_ipi(A, 0).unwrap().0), [4, 200, 301]);
+}
+
+#[test]
 fn the_2_level_abi_has_4096_ports_and_1024_for_32_bit_guests() {
     for (width, ports) in [(crate::abi::Width::Bits64, 4096), (crate::abi::Width::Bits32, 1024)] {
         let mut channels = two_guests();

@@ -42,6 +42,9 @@ fn a_masked_event_waits_for_the_mask_to_go() {
     assert!(channels.is_pending(A, ipi));
     assert_eq!(channels.unmask(A, ipi), Ok(upcall(A, 0)));
     assert_eq!(channels.unmask(A, ipi), Ok(Deliver::Nothing), "it was not masked");
+    let (info, at) = channels.vcpu_info(A, 0).unwrap();
+    info.write_slice(at, &[0; 16]).unwrap();
+    assert_eq!(channels.unmask(A, ipi), Ok(Deliver::Nothing), "the guest took it and looks");
     assert_eq!(channels.unmask(A, Port(1 << 20)), Err(Errno::EINVAL));
     assert_eq!(channels.unmask(A, Port(9)), Ok(Deliver::Nothing), "a free port");
 }

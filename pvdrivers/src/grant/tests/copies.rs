@@ -117,3 +117,24 @@ fn a_grant_in_use_through_another_keeps_its_marks() {
     world.unmap(A, mapped.handle, 0x5000).unwrap();
     assert_eq!(world.flags(C, 3), RW);
 }
+
+#[test]
+fn a_grant_passed_on_that_changes_under_its_user_releases_what_it_took() {
+    use crate::grant::acquire::Use;
+    let mut world = world();
+    world.version2(A);
+    world.grant(C, 3, RW, A, 8);
+    world.grant(C, 4, RW, A, 9);
+    world.grant2(A, 9, (GTF_TRANSITIVE, B), u32::from(C.0), 3);
+    let wanted =
+        Use { owner: A, reference: 9, user: B, write: false, mapping: false, onward: true };
+    let _ = world.tables.acquire(&wanted, &world.memory).unwrap();
+    world.grant2(A, 9, (GTF_TRANSITIVE, B), u32::from(C.0), 4);
+    for write in [false, true] {
+        let again = world.tables.acquire(&Use { write, ..wanted }, &world.memory);
+        assert_eq!(again.map(|_| ()), Err(GrantStatus::GENERAL_ERROR));
+    }
+    assert_eq!((world.in_use(A), world.in_use(C), world.flags(C, 4)), (1, 1, RW));
+    world.tables.release(A, 9, false);
+    assert_eq!((world.in_use(A), world.in_use(C), world.status(A, 9)), (0, 0, 0));
+}

@@ -119,6 +119,19 @@ fn an_entry_changed_under_its_user_changes_nothing_for_it() {
 }
 
 #[test]
+fn who_uses_an_entry_is_not_asked_again_for_whom_it_is() {
+    let mut world = world();
+    world.grant(A, 1, RW, B, 5);
+    let read = world.map(B, A, 1, false, 0x1000).unwrap();
+    world.grant(A, 1, RW | GTF_READING, C, 5);
+    let write = world.map(B, A, 1, true, 0x2000).unwrap();
+    assert_eq!(world.flags(A, 1), RW | GTF_READING | GTF_WRITING);
+    world.unmap(B, write.handle, 0x2000).unwrap();
+    world.unmap(B, read.handle, 0x1000).unwrap();
+    assert_eq!((world.in_use(A), world.flags(A, 1)), (0, RW));
+}
+
+#[test]
 fn handles_are_checked_and_end_once() {
     let mut world = world();
     world.grant(A, 1, RW, B, 5);

@@ -68,6 +68,10 @@ fn a_handle_that_was_used_again_is_not_revoked_for_another() {
     world.tables.revoked(A, B, old.handle);
     world.tables.revoked(C, B, new.handle);
     assert_eq!(world.in_use(C), 1, "C is alive and its page is mapped");
+    let unmapping = world.begin_unmap(B, new.handle, 0x1000).unwrap().unwrap();
+    assert!(unmapping.at.is_some(), "and there is something to take away");
+    world.tables.unmapped(unmapping);
+    assert_eq!(world.in_use(C), 0);
     assert_eq!(world.tables.remove_domain(A), Removal::Done);
 }
 
