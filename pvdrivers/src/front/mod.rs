@@ -5,4 +5,5 @@
 
 pub mod blk;
 pub mod console;
+pub mod screen;
 pub mod store;

@@ -273,8 +273,9 @@ fn an_indirect_request_that_cannot_be_is_an_error_and_gives_all_pages_back() {
     let (list, list_reference) = pair.buffer();
     let (_, good) = pair.buffer();
     let short = pair.grants.grant_part(GUEST, list, true, (0, 8));
-    let segments = [whole(good); 8];
-    let _ = write_segments(&[list], &segments);
+    // More good segments than a request may have, and behind them none.
+    let sector = Segment { reference: good, first: 1, last: 1 };
+    let _ = write_segments(&[list], &[sector; 300]);
     let cases = [
         (op::READ, 0, list_reference),
         (op::READ, 257, list_reference),
@@ -282,7 +283,7 @@ fn an_indirect_request_that_cannot_be_is_an_error_and_gives_all_pages_back() {
         (op::DISCARD, 1, list_reference),
         (op::WRITE_BARRIER, 1, list_reference),
         (op::INDIRECT, 1, list_reference),
-        (op::READ, 9, list_reference),
+        (op::READ, 301, list_reference),
         (op::READ, 2, short),
         (op::READ, 1, GrantRef(4)),
     ];
@@ -319,6 +320,9 @@ fn large_sectors_a_read_only_medium_and_an_empty_drive_are_kept_to() {
     assert_eq!(run(&mut pair, 8, part, false), ERROR);
     assert_eq!(run(&mut pair, 4, whole(reference), false), ERROR);
     assert_eq!(run(&mut pair, 4088, whole(reference), false), ERROR, "no whole sector there");
+    pair.fronts[0].read(1, 8, &[part, part]).unwrap();
+    pair.run();
+    assert_eq!(status(&mut pair), ERROR, "half sectors that add up to a whole one");
     pair.back.set_media(Some(Media { read_only: true, ..Media::disk(4096) }));
     assert_eq!(run(&mut pair, 8, part, false), OKAY);
     assert_eq!(run(&mut pair, 8, part, true), ERROR);

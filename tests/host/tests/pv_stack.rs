@@ -1,7 +1,8 @@
-//! A disk as a guest meets it: XenStore's nodes, the bus, event channels, rings, and the disk
-//! behind them, all real but for the grants and the disk.
+//! A disk as a guest meets it: XenStore's nodes, the bus, event channels, grants, rings, and the
+//! disk behind them, all real but for the disk.
 
-use host_tests::peers::{FakeDisk, FakeGrants, Pace, page};
+use arch::SharedPage;
+use host_tests::peers::{FakeDisk, Pace, page};
 use pvdrivers::blkback::abi::{Layout, Segment};
 use pvdrivers::blkback::{BlkBack, BlkConfig, Media, xvd};
 use pvdrivers::bus::{
@@ -10,6 +11,7 @@ use pvdrivers::bus::{
 };
 use pvdrivers::event::{Deliver, EventChannels, Settings};
 use pvdrivers::front::blk::{self, BlkFront};
+use pvdrivers::grant::{self, GrantTables, LocalGrants, Removal};
 use pvdrivers::ring::Pages;
 use pvdrivers::store::{ClientId, Quota, Store};
 use pvdrivers::{DomId, Errno, GrantRef, Port};
@@ -19,11 +21,62 @@ const GUEST: DomId = DomId(13);
 const FRONT: &str = "/local/domain/13/device/vbd/51712";
 const BACK: &str = "/local/domain/0/backend/vbd/13/51712";
 
+/// The guest's RAM, by frame.
+struct Ram(Vec<SharedPage>);
+
+impl grant::Frames for Ram {
+    fn page(&self, dom: DomId, frame: u64) -> Option<SharedPage> {
+        self.0.get(frame as usize).copied().filter(|_| dom == GUEST)
+    }
+}
+
 /// What back ends need beside the store.
 struct World {
-    grants: FakeGrants,
+    tables: GrantTables,
+    ram: Ram,
     events: EventChannels,
     disk: FakeDisk,
+}
+
+impl World {
+    fn new() -> World {
+        let mut tables = GrantTables::new();
+        let settings =
+            grant::Settings { max_frames: 4, max_maps: 8, version2: true, privileged: false };
+        tables.add_domain(GUEST, &settings).unwrap();
+        tables.grow(GUEST, 1, &mut || Some(page())).unwrap();
+        let mut events = EventChannels::new();
+        let settings =
+            Settings { vcpus: 1, shared_info: page(), max_port: 1023, pirqs: 0, privileged: false };
+        events.add_domain(GUEST, &settings).unwrap();
+        let ram = Ram((0..9).map(|_| page()).collect());
+        World { tables, ram, events, disk: FakeDisk::new(256, Pace::Later(32)) }
+    }
+
+    /// A new page of the guest's, which it grants: version 1, for domain 0, for writing.
+    fn page(&mut self) -> (SharedPage, GrantRef) {
+        let (page, number) = (page(), self.ram.0.len());
+        self.ram.0.push(page);
+        let table = self.tables.frame(GUEST, 0).unwrap();
+        table.write(number * 8 + 4, 4, number as u64).unwrap();
+        table.write(number * 8, 4, 1).unwrap();
+        (page, GrantRef(number as u32))
+    }
+
+    /// The guest ends a grant, as its kernel does: only where nobody uses it.
+    fn end(&self, reference: GrantRef) -> bool {
+        let table = self.tables.frame(GUEST, 0).unwrap();
+        table.compare_exchange(reference.0 as usize * 8, 2, 1, 0).unwrap()
+    }
+
+    fn pinned(&self) -> u32 {
+        self.tables.usage(GUEST).unwrap().in_use
+    }
+
+    /// Grants and disk, side by side.
+    fn parts(&mut self) -> (LocalGrants<'_, Ram>, &mut FakeDisk) {
+        (LocalGrants { tables: &mut self.tables, frames: &self.ram }, &mut self.disk)
+    }
 }
 
 /// The disk's back end on the bus: it adds the ports.
@@ -40,7 +93,7 @@ impl BackEnd<World> for Vbd {
 
     fn connect(&mut self, nodes: &mut DeviceNodes<'_>, world: &mut World) -> Result<(), Errno> {
         let mut back = self.back.lock().unwrap();
-        back.take_front(nodes, Layout::X86_64, &mut world.grants)?;
+        back.take_front(nodes, Layout::X86_64, &mut world.parts().0)?;
         for port in back.ports() {
             let (door, _) = world.events.bind_interdomain(DomId::BACKEND, GUEST, port)?;
             self.doors.lock().unwrap().push(door);
@@ -49,7 +102,7 @@ impl BackEnd<World> for Vbd {
     }
 
     fn disconnect(&mut self, _nodes: &mut DeviceNodes<'_>, world: &mut World) {
-        self.back.lock().unwrap().disconnect(&mut world.grants);
+        self.back.lock().unwrap().disconnect(&mut world.parts().0);
         for door in self.doors.lock().unwrap().drain(..) {
             world.events.close(DomId::BACKEND, door).unwrap();
         }
@@ -88,12 +141,7 @@ impl Machine {
         create_domain(&mut store.local(root), &spec).unwrap();
         let guest = store.connect(GUEST);
         let bus = Bus::new(&mut store);
-        let mut events = EventChannels::new();
-        let settings =
-            Settings { vcpus: 1, shared_info: page(), max_port: 1023, pirqs: 0, privileged: false };
-        events.add_domain(GUEST, &settings).unwrap();
-        let world =
-            World { grants: FakeGrants::new(), events, disk: FakeDisk::new(256, Pace::Later(32)) };
+        let world = World::new();
         let mut back = BlkBack::new(BlkConfig::disk(xvd(0)), GUEST, DomId::BACKEND);
         back.set_media(Some(Media::disk(128)));
         let (back, doors) = (Arc::new(Mutex::new(back)), Arc::default());
@@ -138,7 +186,7 @@ impl Machine {
         assert_eq!(self.read(&format!("{BACK}/multi-queue-max-queues")), "4");
         let (mut fronts, mut ports, mut references) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..2 {
-            let (ring, reference) = self.world.grants.page(GUEST);
+            let (ring, reference) = self.world.page();
             let pages = Pages::new(vec![ring]).unwrap();
             fronts.push(BlkFront::new(pages, Layout::X86_64, xvd(0)).unwrap());
             references.push([reference]);
@@ -159,10 +207,10 @@ impl Machine {
         let Deliver::Backend { port } = deliver else { panic!("{deliver:?}") };
         assert!(self.doors.lock().unwrap().contains(&port), "its own door rings");
         let mut back = self.back.lock().unwrap();
-        let World { grants, disk, .. } = &mut self.world;
-        let mut notify = back.serve(64, grants, disk).unwrap().notify;
+        let (mut grants, disk) = self.world.parts();
+        let mut notify = back.serve(64, &mut grants, disk).unwrap().notify;
         while let Some((token, result)) = disk.finish(0) {
-            notify |= back.complete(token, result, grants).notify;
+            notify |= back.complete(token, result, &mut grants).notify;
         }
         let doors = self.doors.lock().unwrap().clone();
         let asked = doors.iter().enumerate().filter(|(queue, _)| notify >> queue & 1 != 0);
@@ -171,7 +219,7 @@ impl Machine {
 }
 
 fn read_one(machine: &mut Machine, front: &mut BlkFront, port: Port) -> i16 {
-    let (buffer, reference) = machine.world.grants.page(GUEST);
+    let (buffer, reference) = machine.world.page();
     front.read(9, 5, &[Segment { reference, first: 1, last: 1 }]).unwrap();
     assert!(front.push(), "the back end asked for it");
     let delivered = machine.ring(port);
@@ -179,6 +227,7 @@ fn read_one(machine: &mut Machine, front: &mut BlkFront, port: Port) -> i16 {
     assert!(machine.world.events.is_pending(GUEST, port));
     let answer = front.answer().unwrap().expect("an answer");
     assert_eq!((answer.id, buffer.read_u8(512)), (9, Some(5)));
+    assert!(!machine.world.end(reference), "the back end keeps it for the next request");
     answer.status
 }
 
@@ -205,7 +254,7 @@ fn a_guest_finds_its_disk_uses_it_resizes_with_it_and_comes_back_after_a_reboot(
             _ => assert_eq!(machine.back.lock().unwrap().pins(), 4),
         }
         machine.state(XenbusState::Initialising);
-        assert_eq!(machine.world.grants.pinned(), 0, "round {round}");
+        assert_eq!(machine.world.pinned(), 0, "round {round}");
         assert!(machine.doors.lock().unwrap().is_empty());
         // The dead kernel's ports are the guest's to close.
         for port in ports {
@@ -226,7 +275,7 @@ fn a_disk_that_grows_tells_its_front_end_by_the_state_written_again() {
     machine.store.local(guest).watch(&watch, b"state", None).unwrap();
     while machine.store.local(guest).take_event().is_some() {}
     // A request beyond the end, before and after.
-    let (_, reference) = machine.world.grants.page(GUEST);
+    let (_, reference) = machine.world.page();
     for status in [-1, 0] {
         fronts[0].write(1, 200, &[Segment { reference, first: 0, last: 7 }]).unwrap();
         assert!(fronts[0].push());
@@ -250,23 +299,25 @@ fn a_guest_that_is_destroyed_in_the_middle_leaves_no_page_and_no_port() {
     let mut machine = Machine::new();
     let (mut fronts, ports) = machine.start();
     machine.state(XenbusState::Initialised);
-    let (_, reference) = machine.world.grants.page(GUEST);
+    let (_, reference) = machine.world.page();
     fronts[1].read(1, 0, &[Segment { reference, first: 0, last: 7 }]).unwrap();
     assert!(fronts[1].push());
     let deliver = machine.world.events.send(GUEST, ports[1]).unwrap();
     assert!(matches!(deliver, Deliver::Backend { .. }));
     {
-        let World { grants, disk, .. } = &mut machine.world;
-        let _ = machine.back.lock().unwrap().serve(8, grants, disk).unwrap();
+        let (mut grants, disk) = machine.world.parts();
+        let _ = machine.back.lock().unwrap().serve(8, &mut grants, disk).unwrap();
     }
     let Machine { store, bus, world, .. } = &mut machine;
     let notices = bus.destroy_domain(store, GUEST, world);
     assert!(matches!(notices[..], [Notice::Closed(_), Notice::Removed(_)]));
-    assert_eq!(machine.world.grants.pinned(), 1, "the disk still writes there");
+    let removal = machine.world.tables.remove_domain(GUEST);
+    assert_eq!(removal, Removal::Pinned { grants: 1 }, "the disk still writes there");
     let (token, result) = machine.world.disk.finish(0).unwrap();
     let mut back = machine.back.lock().unwrap();
-    let served = back.complete(token, result, &mut machine.world.grants);
-    assert_eq!((served.notify, machine.world.grants.pinned()), (0, 0));
+    let served = back.complete(token, result, &mut machine.world.parts().0);
+    assert_eq!((served.notify, machine.world.pinned()), (0, 0));
+    assert_eq!(machine.world.tables.remove_domain(GUEST), Removal::Done);
     assert!(machine.doors.lock().unwrap().is_empty());
     let usage = machine.world.events.usage(GUEST).unwrap();
     assert_eq!(usage.ports, 2, "the guest's own ports, which go with the guest");
