@@ -69,7 +69,7 @@ fn exits(vendor: Vendor, image: &Path, offline: bool) -> Result<Vec<Measured>> {
     };
     let mut guest = Guest::new("bench", 64, 2, media);
     guest.settings.push(("boot".into(), Value::Text("cd".into())));
-    let steps = vec![Step::Until("XENOLITH-TEST PASS bench".into())];
+    let steps = vec![Step::Until(vec!["XENOLITH-TEST PASS bench".into()])];
     let mut plan = plan(vendor, vec![guest], "", steps);
     plan.never.push("XENOLITH-TEST FAIL".into());
     let outcome = run::execute(&plan, Some(image), offline, None)?;
@@ -143,7 +143,7 @@ fn boot(image: &Path, args: &BenchArgs) -> Result<()> {
     {
         let media = guests::prepare(&packages, recipe, args.offline)?;
         let guest = Guest::new("bench", 512, 1, media);
-        let steps = vec![Step::Until("XENOLITH-GUEST-INIT".into())];
+        let steps = vec![Step::Until(vec!["XENOLITH-GUEST-INIT".into()])];
         let mut plan = plan(Vendor::Svm, vec![guest], "", steps);
         let with = measure(&plan, Some(image), args.offline, name)?;
         plan.bare = true;

@@ -68,8 +68,9 @@ pub enum Display {
 /// One thing to do or to wait for.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
-    /// Wait until a text is seen on a guest's serial port or screen.
-    Until(String),
+    /// Wait until these texts, one or more, have been seen on guests' serial ports or screens, in any
+    /// order.
+    Until(Vec<String>),
     /// Type on the emulated keyboard.
     Type(String),
     /// Press key chords.

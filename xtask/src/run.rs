@@ -280,7 +280,7 @@ fn steps(args: &RunArgs, matches: &ArgMatches) -> Result<Vec<Step>> {
         let places: Vec<usize> = matches.indices_of(id).map(Iterator::collect).unwrap_or_default();
         found.extend(places.into_iter().zip(steps));
     };
-    add("until", args.until.iter().map(|it| Step::Until(text(it))).collect());
+    add("until", args.until.iter().map(|it| Step::Until(vec![text(it)])).collect());
     add("type_text", args.type_text.iter().map(|it| Step::Type(text(it))).collect());
     add("send", args.send.iter().map(|it| Step::Send(text(it))).collect());
     add("monitor", args.monitor.iter().map(|it| Step::Monitor(it.clone())).collect());

@@ -34,7 +34,6 @@ pub struct Session<'a> {
     steps: VecDeque<Step>,
     /// A text counts only when it came after the step before.
     searched_from: BTreeMap<String, usize>,
-    last_until: Option<String>,
     wait_until: Option<Instant>,
     started: Instant,
     last_news: Instant,
@@ -86,7 +85,6 @@ impl<'a> Session<'a> {
             raw,
             steps: plan.steps.iter().cloned().collect(),
             searched_from: BTreeMap::new(),
-            last_until: None,
             wait_until: None,
             started: now,
             last_news: now,
@@ -306,13 +304,15 @@ impl<'a> Session<'a> {
             self.ready_since?;
         }
         match step {
-            Step::Until(text) => {
-                let place = self.find(&text)?;
+            Step::Until(texts) => {
+                let places: Option<Vec<String>> = texts.iter().map(|it| self.find(it)).collect();
+                let places = places?;
                 self.steps.pop_front();
-                self.last_until = Some(text.clone());
                 self.news();
                 if self.steps.is_empty() {
-                    return Some(Verdict::Passed(format!("{text:?} was seen on {place}")));
+                    let seen = |(text, place): (&String, String)| format!("{text:?} on {place}");
+                    let seen: Vec<String> = texts.iter().zip(places).map(seen).collect();
+                    return Some(Verdict::Passed(format!("seen: {}", seen.join(", "))));
                 }
                 // What was printed before does not count for the next text.
                 self.mark();
@@ -397,6 +397,15 @@ impl<'a> Session<'a> {
         seen(&self.outcome.console, CONSOLE).then(|| "the console".to_owned())
     }
 
+    /// Those of the texts that were not seen, or not waited for yet, for a person.
+    fn unseen(&self, texts: &[String]) -> String {
+        let quoted = |texts: &mut dyn Iterator<Item = &String>| {
+            texts.map(|text| format!("{text:?}")).collect::<Vec<_>>().join(" and ")
+        };
+        let left = quoted(&mut texts.iter().filter(|text| self.find(text).is_none()));
+        if left.is_empty() { quoted(&mut texts.iter()) } else { left }
+    }
+
     /// Texts count from here on. Keeps a few bytes that may be the beginning of the next text.
     fn mark(&mut self) {
         let marks: Vec<(String, usize)> = self
@@ -479,12 +488,12 @@ impl<'a> Session<'a> {
 
     fn all_guests_ended(&self) -> Verdict {
         let waiting = self.steps.iter().find_map(|step| match step {
-            Step::Until(text) => Some(text.clone()),
+            Step::Until(texts) => Some(self.unseen(texts)),
             _ => None,
         });
         match waiting {
-            Some(text) => {
-                Verdict::EndedEarly(format!("the guest ended, and {text:?} was not seen"))
+            Some(texts) => {
+                Verdict::EndedEarly(format!("the guest ended, and {texts} was not seen"))
             }
             None => Verdict::Passed("the guest powered off".into()),
         }
@@ -500,7 +509,7 @@ impl<'a> Session<'a> {
 
     fn out_of_time(&mut self) -> Option<Verdict> {
         let waiting = match self.steps.front() {
-            Some(Step::Until(text)) => format!("waiting for {text:?}"),
+            Some(Step::Until(texts)) => format!("waiting for {}", self.unseen(texts)),
             Some(Step::Ended(how)) => format!("waiting for the last guest's end ({how:?})"),
             _ => "waiting for the guest to power off".to_owned(),
         };

@@ -141,7 +141,7 @@ fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> 
     };
     let text = || value.as_str().map(str::to_owned).with_context(|| format!("{key} takes a text"));
     Ok(match key.as_str() {
-        "until" => Step::Until(text()?),
+        "until" => Step::Until(texts(value).context("until takes a text, or a list of texts")?),
         "type" => Step::Type(text()?),
         "send" => Step::Send(text()?),
         "monitor" => Step::Monitor(text()?),
@@ -160,6 +160,15 @@ fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> 
         }),
         other => bail!("a step is until, type, send, keys, monitor, wait or ended; not {other}"),
     })
+}
+
+/// One text, or several.
+fn texts(value: &toml::Value) -> Option<Vec<String>> {
+    let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+    match value {
+        toml::Value::Array(list) if !list.is_empty() => list.iter().map(text).collect(),
+        one => Some(vec![text(one)?]),
+    }
 }
 
 /// Reads all lists.
@@ -209,6 +218,9 @@ mod tests {
         let step = |key: &str, value: toml::Value| BTreeMap::from([(key.to_owned(), value)]);
         assert!(read_step(&step("untill", "x".into()), false).is_err());
         assert!(read_step(&step("keys", "ctrl-nothing".into()), false).is_err());
+        assert!(read_step(&step("until", toml::Value::Array(vec![])), false).is_err());
+        let two = read_step(&step("until", vec!["x", "y"].into()), false).unwrap();
+        assert_eq!(two, Step::Until(vec!["x".into(), "y".into()]));
         assert!(read_step(&step("wait", 2.into()), true).is_ok());
     }
 }
