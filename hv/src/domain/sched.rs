@@ -257,7 +257,7 @@ fn enter_and_leave<B: Backend>(
     let Task { vcpu, cpu, .. } = task;
     let this = cpu::this();
     this.yield_turn.store(false, Ordering::Relaxed);
-    let (mut armed, mut armed_for) = (false, None);
+    let (mut armed, mut armed_for, mut timer_at) = (false, None, 0);
     loop {
         if domain.retime.load(Ordering::Relaxed) {
             if first {
@@ -269,10 +269,14 @@ fn enter_and_leave<B: Backend>(
                 return None;
             }
         }
-        if !armed || armed_for != cpu.due() {
+        // The timer may have fired between an exit and here: Bochs takes interrupts then, closed as they
+        // are, until they are closed once more.
+        let fired = this.deadline.load(Ordering::Relaxed) != timer_at;
+        if !armed || armed_for != cpu.due() || fired {
             (armed, armed_for) = (true, cpu.due());
             let ticks = arm(domain, cpu.due(), first, turn_end);
             B::bound(vcpu, ticks);
+            timer_at = this.deadline.load(Ordering::Relaxed);
         }
         if slot.flush.load(Ordering::Relaxed) {
             slot.flush.store(false, Ordering::Release);
