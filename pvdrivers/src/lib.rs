@@ -20,6 +20,7 @@ pub mod fbback;
 pub mod front;
 pub mod grant;
 pub mod kbdback;
+pub mod netback;
 pub mod ring;
 pub mod seam;
 pub mod store;

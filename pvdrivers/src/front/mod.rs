@@ -5,5 +5,6 @@
 
 pub mod blk;
 pub mod console;
+pub mod net;
 pub mod screen;
 pub mod store;

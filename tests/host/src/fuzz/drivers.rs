@@ -25,6 +25,7 @@ pub const DRIVERS: &[Target] = &[
     ("conback", conback),
     ("fbback", fbback),
     ("kbdback", kbdback),
+    ("netback", super::netback::netback),
 ];
 
 struct Guest {

@@ -4,6 +4,7 @@
 pub mod chips;
 pub mod drivers;
 mod machine;
+pub mod netback;
 mod store;
 pub mod xen;
 

@@ -1,0 +1,4 @@
+//! `netback` under any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| host_tests::fuzz::netback::netback(data));
