@@ -81,6 +81,20 @@ impl SharedPage {
         self.0.write_slice(at(offset), bytes)
     }
 
+    /// As [`GuestRam::copy_from`].
+    ///
+    /// # Errors
+    /// [`NotRam`] where a byte of either page is outside; nothing is written then.
+    pub fn copy_from(
+        &self,
+        offset: usize,
+        source: &SharedPage,
+        from: usize,
+        len: usize,
+    ) -> Result<(), NotRam> {
+        self.0.copy_from(at(offset), &source.0, at(from), len)
+    }
+
     /// As [`GuestRam::compare_exchange`].
     ///
     /// # Errors

@@ -217,6 +217,38 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Copies `len` bytes from `source`, in cells of eight bytes where both lie alike in theirs.
+    ///
+    /// # Errors
+    /// [`NotRam`] where any byte of either is outside; nothing is written then.
+    pub fn copy_from(
+        &self,
+        at: GuestPhys,
+        source: &GuestRam,
+        from: GuestPhys,
+        len: usize,
+    ) -> Result<(), NotRam> {
+        let (to_cells, from_cells) = (self.run(at, len)?, source.run(from, len)?);
+        let mut done = 0;
+        let mut piece = [0; 64];
+        if at.0 & 7 == from.0 & 7 && len >= 16 {
+            let head = (8 - (at.0 & 7) as usize) % 8;
+            source.read(from, &mut piece[..head])?;
+            self.write_slice(at, &piece[..head])?;
+            let (whole, skip) = ((len - head) / 8, usize::from(head > 0));
+            let cells = to_cells.iter().zip(from_cells).skip(skip).take(whole);
+            cells.for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+            done = head + whole * 8;
+        }
+        while done < len {
+            let piece = &mut piece[..(len - done).min(64)];
+            source.read(GuestPhys(from.0 + done as u64), piece)?;
+            self.write_slice(GuestPhys(at.0 + done as u64), piece)?;
+            done += piece.len();
+        }
+        Ok(())
+    }
+
     /// Fills `len` bytes with `value`.
     ///
     /// # Errors
@@ -380,6 +412,30 @@ mod tests {
         assert_eq!(ram.read_u8(GuestPhys(u64::MAX)), None);
         assert_eq!(ram.read_u64(GuestPhys(u64::MAX)), None);
         assert!(!ram.contains(GuestPhys(u64::MAX), 2));
+    }
+
+    #[test]
+    fn copies_are_the_same_bytes_at_every_alignment_and_stop_at_the_end() {
+        let source = ram(128, 0);
+        let data: Vec<u8> = (0..128).map(|n| n ^ 0x5a).collect();
+        source.write_slice(GuestPhys(0), &data).unwrap();
+        for (at, from) in (0..10).flat_map(|at| (0..10).map(move |from| (at, from))) {
+            for len in 0..90 {
+                let target = ram(0, 128);
+                target.fill(GuestPhys(HIGH_RAM), 128, 0xee).unwrap();
+                let high = GuestPhys(HIGH_RAM + at as u64);
+                target.copy_from(high, &source, GuestPhys(from as u64), len).unwrap();
+                let mut back = [0; 128];
+                target.read(GuestPhys(HIGH_RAM), &mut back).unwrap();
+                assert_eq!(back[at..at + len], data[from..from + len], "{at} {from} {len}");
+                let others = back[..at].iter().chain(&back[at + len..]);
+                assert!(others.copied().all(|byte| byte == 0xee), "{at} {from} {len}");
+            }
+        }
+        let target = ram(128, 0);
+        assert_eq!(target.copy_from(GuestPhys(64), &source, GuestPhys(0), 65), Err(NotRam));
+        assert_eq!(target.copy_from(GuestPhys(0), &source, GuestPhys(64), 65), Err(NotRam));
+        assert_eq!(target.read_u64(GuestPhys(64)), Some(0));
     }
 
     #[test]
