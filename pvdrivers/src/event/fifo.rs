@@ -149,7 +149,7 @@ impl Fifo {
         }
         channel.last = queue;
         let tail = self.tail(queue);
-        let linked = tail != Port(0) && self.word(tail).is_some_and(|(p, a)| link(&p, a, port));
+        let linked = tail != Port(0) && self.word(tail).is_some_and(|word| link(&word, port));
         self.set_tail(queue, port);
         if linked {
             return Raised { upcall: false, fresh };
@@ -175,21 +175,47 @@ impl Fifo {
     }
 }
 
+/// A port's word, which the guest changes at any time. Tests put another under [`link`].
+pub(super) trait Word {
+    fn read(&self) -> u32;
+    /// Puts `new` in the place of `old`, if that is what stands there.
+    fn replace(&self, old: u32, new: u32) -> bool;
+    fn set(&self, bits: u32);
+    fn clear(&self, bits: u32);
+}
+
+impl Word for (SharedPage, usize) {
+    fn read(&self) -> u32 {
+        self.0.read_u32(self.1).unwrap_or(0)
+    }
+
+    fn replace(&self, old: u32, new: u32) -> bool {
+        self.0.compare_exchange(self.1, 4, old.into(), new.into()).unwrap_or(false)
+    }
+
+    fn set(&self, bits: u32) {
+        let _ = self.0.fetch_or(self.1, 4, bits.into());
+    }
+
+    fn clear(&self, bits: u32) {
+        let _ = self.0.fetch_clear(self.1, 4, bits.into());
+    }
+}
+
 /// Links the word to `next` if it still is in a queue. `false`: it is not, so the queue is empty.
-fn link(page: &SharedPage, at: usize, next: Port) -> bool {
+pub(super) fn link(word: &impl Word, next: Port) -> bool {
     let attempt = || -> Option<bool> {
-        let old = page.read_u32(at)?;
+        let old = word.read();
         if old & FIFO_LINKED == 0 {
             return Some(false);
         }
-        let new = old & !(FIFO_BUSY | FIFO_LINK_MASK) | next.0;
-        page.compare_exchange(at, 4, old.into(), new.into()).ok()?.then_some(true)
+        word.replace(old, old & !(FIFO_BUSY | FIFO_LINK_MASK) | next.0).then_some(true)
     };
     if let Some(linked) = attempt() {
         return linked;
     }
     // The guest changed the word meanwhile. While it is busy the guest does not unmask it.
-    let _ = page.fetch_or(at, 4, FIFO_BUSY.into());
+    word.set(FIFO_BUSY);
     for _ in 0..LINK_TRIES {
         match attempt() {
             Some(true) => return true,
@@ -197,10 +223,9 @@ fn link(page: &SharedPage, at: usize, next: Port) -> bool {
             None => {}
         }
     }
-    let linked = page.read_u32(at).is_some_and(|word| word & FIFO_LINKED != 0);
-    let _ = page.fetch_clear(at, 4, FIFO_BUSY.into());
+    word.clear(FIFO_BUSY);
     // A guest that breaks the rules loses the rest of this queue, and no one else's.
-    linked
+    word.read() & FIFO_LINKED != 0
 }
 
 const _: () = assert!(MAX_PAGES == 128 && FIFO_CONTROL_SIZE == 72);

@@ -2,8 +2,8 @@
 //! ends.
 //!
 //! One structure without locks; whoever holds it serializes calls. Guests' bits are in their pages
-//! (`two_level`, `fifo`); everything that is trusted is here. Operations of guests are in `ops`, what
-//! makes events happen in `raise`. Errors are those of Xen 4.17's `common/event_channel.c`.
+//! (`two_level`, `fifo`); everything that is trusted is here. Operations of guests are in `ops`,
+//! what makes events happen in `raise`. Errors are those of Xen 4.17's `common/event_channel.c`.
 
 mod channel;
 mod domain;

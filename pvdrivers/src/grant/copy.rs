@@ -6,9 +6,6 @@ use crate::DomId;
 use crate::abi::grant_table::{COPY_DEST_GREF, COPY_SOURCE_GREF, Copy, CopyPtr, GrantStatus};
 use arch::SharedPage;
 
-/// Bytes moved at a time.
-const CHUNK: usize = 256;
-
 /// One side of a copy.
 struct Side {
     page: SharedPage,
@@ -109,14 +106,7 @@ fn move_bytes(argument: &Copy, source: &Side, dest: &Side) -> Result<(), GrantSt
             return Err(GrantStatus::GENERAL_ERROR);
         }
     }
-    let mut buffer = [0; CHUNK];
-    let mut done = 0;
-    while done < usize::from(argument.len) {
-        let piece = &mut buffer[..CHUNK.min(usize::from(argument.len) - done)];
-        let (from, to) = (argument.source.offset, argument.dest.offset);
-        source.page.read(usize::from(from) + done, piece).map_err(|_| GrantStatus::BAD_PAGE)?;
-        dest.page.write_slice(usize::from(to) + done, piece).map_err(|_| GrantStatus::BAD_PAGE)?;
-        done += piece.len();
-    }
-    Ok(())
+    let (to, from) = (argument.dest.offset.into(), argument.source.offset.into());
+    let copied = dest.page.copy_from(to, &source.page, from, argument.len.into());
+    copied.map_err(|_| GrantStatus::BAD_PAGE)
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::Errno;
 use crate::abi::event_channel::FIFO_BUSY;
+use crate::event::fifo::{Word, link};
+use std::cell::{Cell, RefCell};
 
 fn fifo_guest() -> (EventChannels, FifoGuest) {
     let mut channels = two_guests();
@@ -206,4 +208,86 @@ fn all_131071_ports_can_be_bound_and_sent_to() {
     assert_eq!(events.len(), (1 << 17) - 1);
     assert!(events.iter().zip(1..).all(|(event, port)| *event == port));
     assert!(channels.usage(A).unwrap().is_high());
+}
+
+/// What a guest does to a word.
+type Change = fn(u32) -> u32;
+
+/// A word under a guest that changes it before the hypervisor's next replacement.
+struct Racing {
+    word: Cell<u32>,
+    changes: RefCell<Vec<Change>>,
+    /// What the hypervisor left in the word after each step.
+    seen: RefCell<Vec<u32>>,
+}
+
+impl Racing {
+    fn new(word: u32, changes: &[Change]) -> Racing {
+        let changes = RefCell::new(changes.iter().rev().copied().collect());
+        Racing { word: Cell::new(word), changes, seen: RefCell::new(Vec::new()) }
+    }
+
+    fn put(&self, word: u32) {
+        self.word.set(word);
+        self.seen.borrow_mut().push(word);
+    }
+}
+
+impl Word for Racing {
+    fn read(&self) -> u32 {
+        self.word.get()
+    }
+
+    fn replace(&self, old: u32, new: u32) -> bool {
+        if let Some(change) = self.changes.borrow_mut().pop() {
+            self.word.set(change(self.word.get()));
+        }
+        let same = self.word.get() == old;
+        if same {
+            self.put(new);
+        }
+        same
+    }
+
+    fn set(&self, bits: u32) {
+        self.put(self.word.get() | bits);
+    }
+
+    fn clear(&self, bits: u32) {
+        self.put(self.word.get() & !bits);
+    }
+}
+
+#[test]
+fn a_tail_is_linked_at_once_where_the_guest_leaves_it_alone() {
+    let word = Racing::new(FIFO_PENDING | FIFO_LINKED | FIFO_BUSY | 9, &[]);
+    assert!(link(&word, Port(5)));
+    assert_eq!(*word.seen.borrow(), [FIFO_PENDING | FIFO_LINKED | 5], "old link and busy are gone");
+    let word = Racing::new(FIFO_PENDING, &[]);
+    assert!(!link(&word, Port(5)) && word.seen.borrow().is_empty());
+}
+
+#[test]
+fn a_tail_that_the_guest_takes_meanwhile_is_not_linked() {
+    let taken = |_: u32| 0;
+    let word = Racing::new(FIFO_PENDING | FIFO_LINKED, &[taken]);
+    assert!(!link(&word, Port(5)));
+    assert_eq!(word.word.get(), 0, "not marked as linked again, and not left busy");
+}
+
+#[test]
+fn a_tail_that_the_guest_masks_meanwhile_is_linked_while_it_is_busy() {
+    let word = Racing::new(FIFO_PENDING | FIFO_LINKED, &[|word| word | FIFO_MASKED]);
+    assert!(link(&word, Port(5)));
+    let masked = FIFO_PENDING | FIFO_LINKED | FIFO_MASKED;
+    assert_eq!(*word.seen.borrow(), [masked | FIFO_BUSY, masked | 5]);
+}
+
+#[test]
+fn a_guest_that_never_stops_changing_its_tail_is_given_up() {
+    let toggle: Change = |word| word ^ FIFO_MASKED;
+    let word = Racing::new(FIFO_LINKED, &[toggle; 100]);
+    assert!(link(&word, Port(5)), "as if it were linked: the queue is the guest's to lose");
+    assert_eq!(word.word.get() & (FIFO_BUSY | FIFO_LINK_MASK), 0);
+    assert_eq!(word.changes.borrow().len(), 95, "five attempts");
 }

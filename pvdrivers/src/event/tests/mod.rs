@@ -2,6 +2,7 @@
 
 mod fifo;
 mod ops;
+mod race;
 mod two_level;
 mod walk;
 
@@ -111,8 +112,8 @@ impl FifoGuest {
                 port = control.read_u32(FIFO_CONTROL_HEADS + priority * 4).unwrap();
             }
             let (page, at) = self.word(port);
-            let old = page.read_u32(at).unwrap();
-            page.fetch_clear(at, 4, u64::from(FIFO_LINKED | FIFO_LINK_MASK)).unwrap();
+            let unlinked = u64::from(FIFO_LINKED | FIFO_LINK_MASK);
+            let old = page.fetch_clear(at, 4, unlinked).unwrap() as u32;
             let next = old & FIFO_LINK_MASK;
             if next == 0 {
                 ready &= !(1 << priority);

@@ -2,6 +2,7 @@
 
 mod copies;
 mod maps;
+mod race;
 mod removal;
 mod setup;
 mod walk;
