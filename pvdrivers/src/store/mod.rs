@@ -1,8 +1,8 @@
 //! XenStore: a tree of names and values that all domains share, with permissions, watches and
 //! transactions. Pure: who is connected is told, events are taken. Facts: Xen docs "xenstore.txt".
 //!
-//! `ops` and `events` have the requests as functions, `wire` as messages, `ring` a guest's page; `service` joins
-//! them. `local` is for the hypervisor's own back ends.
+//! `ops` and `events` have the requests as functions, `wire` and `requests` as messages, `ring` a guest's
+//! page; `service` joins them. `local` is for the hypervisor's own back ends. docs/xenstore.md.
 
 mod client;
 mod domain;
@@ -13,6 +13,7 @@ mod ops;
 mod path;
 mod perms;
 mod quota;
+mod requests;
 mod ring;
 mod service;
 mod transaction;

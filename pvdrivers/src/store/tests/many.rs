@@ -40,28 +40,35 @@ fn a_write_looks_at_as_many_watches_with_a_thousand_domains_as_with_one() {
     assert_eq!(looked[0], [4, 4, 4, 0]);
 }
 
+/// The shortest of many batches, in nanoseconds for one: others use the machine, too.
+fn shortest(mut act: impl FnMut()) -> u128 {
+    let batch = |act: &mut dyn FnMut()| {
+        let start = Instant::now();
+        (0..50).for_each(|_| act());
+        start.elapsed().as_nanos() / 50
+    };
+    (0..40).map(|_| batch(&mut act)).min().unwrap_or(0)
+}
+
 #[test]
-fn times_of_one_and_of_a_thousand_domains() {
+fn times_of_one_and_of_a_thousand_domains_are_printed() {
     for count in [1, 1000] {
         let mut xs = crowd(count);
-        let mut timed = |what: &str, act: &mut dyn FnMut(&mut Xs)| {
-            let start = Instant::now();
-            for _ in 0..2000 {
-                act(&mut xs);
-            }
-            std::println!("{count:5} domains: {what}: {:?}", start.elapsed() / 2000);
-        };
-        timed("read", &mut |xs| drop(xs.read(1, "data").unwrap()));
-        timed("write, five watches", &mut |xs| {
+        let read = shortest(|| drop(xs.read(1, "data").unwrap()));
+        let write = shortest(|| {
             xs.write(1, "data/state", "4").unwrap();
             xs.fronts.get_mut(&1).unwrap().events.clear();
         });
-        timed("transaction", &mut |xs| {
+        let transaction = shortest(|| {
             let tx = xs.begin(1);
             xs.ask_in(1, tx, Kind::Write, b"data/tx\x001").unwrap();
             xs.end(1, tx, "T").unwrap();
             xs.fronts.get_mut(&1).unwrap().events.clear();
         });
+        std::println!(
+            "{count} domains: read {read} ns, write that three watches hear {write} ns, \
+             transaction of one write {transaction} ns"
+        );
     }
 }
 

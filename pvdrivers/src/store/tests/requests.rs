@@ -201,3 +201,26 @@ fn domain_0_does_by_message_what_guests_may_not() {
     assert_eq!(ask(Kind::Control, b"help\0"), (Kind::Control, "check\0help\0print".into()));
     assert_eq!(ask(Kind::Control, b"logfile\0x\0"), (Kind::Error, "EINVAL".into()));
 }
+
+#[test]
+fn a_value_that_fits_into_no_message_is_not_sent() {
+    let mut xs = Xs::with(&[7]);
+    xs.local().write("/local/domain/7/data/long", "x".repeat(4096)).unwrap();
+    assert_eq!(xs.read(7, "data/long").unwrap().len(), 4096);
+    xs.local().write("/local/domain/7/data/long", "x".repeat(4097)).unwrap();
+    assert_eq!(xs.read(7, "data/long"), err("E2BIG"));
+}
+
+#[test]
+fn answers_are_appended_one_after_the_other() {
+    let mut xs = Xs::with(&[7]);
+    let mut out = Vec::new();
+    for _ in 0..400 {
+        let payload = b"/local/domain\0";
+        let len = payload.len() as u32;
+        let header = Header { kind: Kind::Directory, req_id: 5, tx_id: 0, len };
+        answer(&mut xs.service.store, xs.root, &header, payload, &mut out);
+    }
+    assert_eq!(out.len(), 400 * (Header::SIZE + 2));
+    assert!(out.ends_with(b"7\0"));
+}
