@@ -32,6 +32,7 @@ pub mod ps2kbd;
 pub mod ps2mouse;
 pub mod reset;
 pub mod rtc;
+pub mod rtl8139;
 pub mod state;
 #[cfg(test)]
 mod testing;

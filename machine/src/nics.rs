@@ -15,6 +15,8 @@ pub const MAX_NICS: usize = 4;
 pub enum NicModel {
     /// Intel 82540EM.
     E1000,
+    /// Realtek RTL8139C.
+    Rtl8139,
 }
 
 /// A card as the configuration gives it.

@@ -85,7 +85,7 @@ impl fmt::Display for BuildError {
             BuildError::Kernel(error) => write!(f, "{error}"),
             BuildError::CardModel(name) => write!(
                 f,
-                "there is no network card of model {name}; model=e1000 is the one that there is"
+                "there is no network card of model {name}; model=e1000 and model=rtl8139 are those that there are"
             ),
             BuildError::CardAddress([a, b, c, d, e, g]) => write!(
                 f,

@@ -9,6 +9,7 @@ use arch::{GuestPhys, GuestRam, Nanos};
 use devmodel::e1000::{self, E1000, E1000Effect};
 use devmodel::net::{Memory, Received};
 use devmodel::pci::{Bar, DevFn, Generic, Kind, Region};
+use devmodel::rtl8139::{self, Rtl8139, Rtl8139Effect};
 
 /// PCI device of the first card; the others follow.
 const FIRST_DEVICE: u8 = 4;
@@ -30,6 +31,7 @@ impl Memory for Dma<'_> {
 #[derive(Clone, Debug)]
 pub(crate) enum Card {
     E1000(Box<E1000>),
+    Rtl8139(Box<Rtl8139>),
 }
 
 /// A card in its slot.
@@ -50,34 +52,34 @@ impl Card {
     fn new(nic: &Nic) -> Card {
         match nic.model {
             NicModel::E1000 => Card::E1000(Box::new(E1000::new(nic.mac))),
+            NicModel::Rtl8139 => Card::Rtl8139(Box::new(Rtl8139::new(nic.mac))),
         }
     }
 
     /// What its PCI function says.
     fn function(&self) -> Generic {
         let mut bars = [Bar::None; 6];
-        match self {
+        let ((vendor, device), revision, subsystem) = match self {
             Card::E1000(_) => {
                 bars[0] = Bar::Memory(e1000::MEMORY_SIZE);
                 bars[1] = Bar::Io(e1000::IO_SIZE);
-                let (vendor, device) = e1000::ID;
-                Generic {
-                    vendor,
-                    device,
-                    class: 0x02_0000,
-                    revision: 2,
-                    subsystem: (vendor, 0x001E),
-                    interrupt_pin: 1,
-                    bars,
-                }
+                (e1000::ID, 2, (e1000::ID.0, 0x001E))
             }
-        }
+            Card::Rtl8139(_) => {
+                bars[0] = Bar::Io(rtl8139::SIZE);
+                bars[1] = Bar::Memory(rtl8139::SIZE.into());
+                (rtl8139::ID, 0x10, rtl8139::ID)
+            }
+        };
+        let class = 0x02_0000;
+        Generic { vendor, device, class, revision, subsystem, interrupt_pin: 1, bars }
     }
 
     /// Which base address register is the ports', and how many there are.
     fn ports(&self) -> (u8, u16) {
         match self {
             Card::E1000(_) => (1, e1000::IO_SIZE),
+            Card::Rtl8139(_) => (0, rtl8139::SIZE),
         }
     }
 
@@ -85,36 +87,42 @@ impl Card {
     fn memory(&self) -> u8 {
         match self {
             Card::E1000(_) => 0,
+            Card::Rtl8139(_) => 1,
         }
     }
 
     fn reset(&mut self) {
         match self {
             Card::E1000(card) => card.reset(),
+            Card::Rtl8139(card) => card.reset(),
         }
     }
 
     fn irq(&self) -> bool {
         match self {
             Card::E1000(card) => card.irq(),
+            Card::Rtl8139(card) => card.irq(),
         }
     }
 
     fn due(&self) -> Option<Nanos> {
         match self {
             Card::E1000(card) => card.due(),
+            Card::Rtl8139(_) => None,
         }
     }
 
     fn advance(&mut self, now: Nanos) {
         match self {
             Card::E1000(card) => card.advance(now),
+            Card::Rtl8139(_) => {}
         }
     }
 
     fn can_transmit(&self) -> bool {
         match self {
             Card::E1000(card) => card.can_transmit(),
+            Card::Rtl8139(card) => card.can_transmit(),
         }
     }
 }
@@ -132,6 +140,16 @@ impl From<E1000Effect> for Ask {
             E1000Effect::Nothing => Ask::Nothing,
             E1000Effect::Transmit => Ask::Transmit,
             E1000Effect::Room => Ask::Room,
+        }
+    }
+}
+
+impl From<Rtl8139Effect> for Ask {
+    fn from(effect: Rtl8139Effect) -> Ask {
+        match effect {
+            Rtl8139Effect::Nothing => Ask::Nothing,
+            Rtl8139Effect::Transmit => Ask::Transmit,
+            Rtl8139Effect::Room => Ask::Room,
         }
     }
 }
@@ -200,6 +218,7 @@ impl Board {
         let value = match &mut self.nics.get_mut(n)?.card {
             Card::E1000(card) if width == 4 => card.io_read(offset, now),
             Card::E1000(_) => u32::MAX >> (32 - 8 * u32::from(width.clamp(1, 4))),
+            Card::Rtl8139(card) => card.read(offset, width),
         };
         self.settle_nics(now, fx);
         Some(value)
@@ -218,6 +237,7 @@ impl Board {
         let ask = match &mut self.nics[n].card {
             Card::E1000(card) if width == 4 => card.io_write(offset, value, now).into(),
             Card::E1000(_) => Ask::Nothing,
+            Card::Rtl8139(card) => card.write(offset, width, value).into(),
         };
         self.answer_nic(n, &ask, now, fx);
         true
@@ -242,6 +262,7 @@ impl Board {
                 }
                 value >> ((offset & 3) * 8)
             }
+            Card::Rtl8139(card) => card.read(offset as u8, width).into(),
         };
         self.settle_nics(now, fx);
         value
@@ -269,6 +290,7 @@ impl Board {
             }
             // The registers take whole dwords.
             Card::E1000(_) => Ask::Nothing,
+            Card::Rtl8139(card) => card.write(offset as u8, width, value as u32).into(),
         };
         self.answer_nic(usize::from(n), &ask, now, fx);
     }
@@ -328,6 +350,7 @@ impl Board {
                 Card::E1000(card) => {
                     card.transmit(&Dma(ram), now, &mut |frame| send(n, frame));
                 }
+                Card::Rtl8139(card) => card.transmit(&Dma(ram), &mut |frame| send(n, frame)),
             }
             slot.busy = slot.card.can_transmit();
         }
@@ -349,6 +372,7 @@ impl Board {
         }
         let received = match &mut slot.card {
             Card::E1000(card) => card.receive_frame(&Dma(ram), frame, now),
+            Card::Rtl8139(card) => card.receive_frame(&Dma(ram), frame),
         };
         self.settle_nics(now, fx);
         received

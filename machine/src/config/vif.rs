@@ -125,6 +125,7 @@ impl VifConfig {
         match self.model.as_deref() {
             _ if self.only_paravirtual => Ok(None),
             None | Some("e1000" | "e1000-82540em") => Ok(Some(NicModel::E1000)),
+            Some("rtl8139") => Ok(Some(NicModel::Rtl8139)),
             Some(other) => Err(other),
         }
     }
@@ -184,6 +185,7 @@ mod tests {
     fn a_card_is_an_e1000_unless_the_interface_is_only_paravirtual() {
         assert_eq!(parse("").unwrap().card(), Ok(Some(NicModel::E1000)));
         assert_eq!(parse("model=e1000").unwrap().card(), Ok(Some(NicModel::E1000)));
+        assert_eq!(parse("model=rtl8139").unwrap().card(), Ok(Some(NicModel::Rtl8139)));
         assert_eq!(parse("type=vif").unwrap().card(), Ok(None));
         assert_eq!(parse("model=ne2k_pci").unwrap().card(), Err("ne2k_pci"));
     }

@@ -170,6 +170,36 @@ fn a_card_without_buffers_tells_when_it_has_room() {
 }
 
 #[test]
+fn an_rtl8139_sends_and_receives_too() {
+    let nics = vec![Nic { mac: MAC, model: NicModel::Rtl8139 }];
+    let mut guest = Guest::with(Setup { nics, ..Setup::default() });
+    assert_eq!(configured(&mut guest, CARD), 0x8139_10ec);
+    configure(&mut guest, CARD | 0x10, 0xc100);
+    configure(&mut guest, CARD | 0x14, REGISTERS as u32);
+    configure(&mut guest, CARD | 0x04, 7);
+    let ring = BUFFERS + 0x1000;
+    for (port, width, value) in
+        [(0xc137, 1, 0x10), (0xc130, 4, ring as u32), (0xc137, 1, 0x0c), (0xc144, 4, 0x0a)]
+    {
+        assert_eq!(guest.outp(port, width, value), None);
+    }
+    guest.machine.ram.write_slice(GuestPhys(BUFFERS), &[0x33; 64]).unwrap();
+    assert_eq!(guest.outp(0xc120, 4, BUFFERS as u32), None);
+    assert_eq!(guest.outp(0xc110, 4, 64), None);
+    assert_eq!(*guest.host.frames.borrow(), [(0, vec![0x33; 64])]);
+    let frame = [0xff; 60];
+    assert_eq!(guest.machine.receive_frame(&guest.host, 0, &frame), Received::Taken);
+    assert_eq!(guest.load(ring, 4), 64 << 16 | 0x2001);
+    assert_eq!(guest.inp(0xc13e, 2), 5, "sent and received");
+    // MOV EAX, [EBX] from the same registers in memory.
+    guest.set_mode(0, Mode::Protected);
+    guest.at(&[0x8b, 0x03]);
+    guest.vcpus[0].gprs.set_rbx(REGISTERS + 0x3c);
+    assert_eq!(guest.touch(REGISTERS + 0x3c, Access::READ), None);
+    assert_eq!(guest.vcpus[0].gprs.rax(), 5 << 16);
+}
+
+#[test]
 fn power_on_takes_the_card_back() {
     let mut guest = guest(1);
     set_up(&mut guest);

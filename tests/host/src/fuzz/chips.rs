@@ -22,6 +22,7 @@ use devmodel::port92::Port92;
 use devmodel::ps2::Ps2;
 use devmodel::reset::ResetControl;
 use devmodel::rtc::{Rtc, WallClock};
+use devmodel::rtl8139::Rtl8139;
 use devmodel::uart::Uart;
 use devmodel::vga::Vga;
 use devmodel::xenplat::XenPlatform;
@@ -454,4 +455,15 @@ chips! {
         CARD_RAM.with(|ram| chip.transmit(ram, now, &mut |frame| assert!(frame.len() >= 14)));
         let _ = (chip.irq(), chip.due());
     }, |chip| round_trip!(E1000::new([0; 6]), chip);
+
+    rtl8139: Rtl8139::new([2, 0, 0, 0, 0, 1]), |chip, input, now| {
+        CARD_RAM.with(|ram| match input.u8() % 5 {
+            0 => { let _ = chip.read(input.u8(), input.pick(&[1, 2, 4])); }
+            1 | 2 => { let _ = chip.write(input.u8(), input.pick(&[1, 2, 4]), input.u32()); }
+            3 => { let _ = chip.write(input.pick(&[0x10, 0x14, 0x18, 0x1c]), 4, input.u16().into()); }
+            _ => { let _ = chip.receive_frame(ram, input.take(100)); }
+        });
+        CARD_RAM.with(|ram| chip.transmit(ram, &mut |frame| assert!(frame.len() >= 14)));
+        let _ = chip.irq();
+    }, |chip| round_trip!(Rtl8139::new([0; 6]), chip);
 }
