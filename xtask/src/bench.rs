@@ -46,6 +46,7 @@ fn plan(vendor: Vendor, guests: Vec<Guest>, hv_append: &str, steps: Vec<Step>) -
             icount: vendor != Vendor::Vmx,
             cpu_model: None,
         },
+        raw: Vec::new(),
         media: Vec::new(),
         snapshot: true,
         bare: false,

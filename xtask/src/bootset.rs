@@ -48,6 +48,9 @@ pub fn make(plan: &Plan) -> Result<BootSet> {
     for guest in &plan.guests {
         configs.push((format!("guests/{}.cfg", guest.name), maker.guest(guest)?));
     }
+    for (name, text) in &plan.raw {
+        configs.push((format!("guests/{name}.cfg"), text.clone()));
+    }
     for medium in &plan.media {
         maker.module(medium, false);
     }
@@ -176,6 +179,7 @@ mod tests {
         Plan {
             guests,
             host,
+            raw: Vec::new(),
             media: Vec::new(),
             snapshot,
             bare: false,

@@ -81,6 +81,8 @@ pub enum Step {
     Monitor(String),
     /// Let some time pass.
     Wait(Duration),
+    /// Wait until a text is seen in the hypervisor's log.
+    Log(String),
     /// Wait until the last guest, which may be a hostile one, has ended in this way.
     Ended(Ending),
 }
@@ -266,6 +268,8 @@ pub struct Plan {
     pub guests: Vec<Guest>,
     /// The machine.
     pub host: Host,
+    /// Further guests' configurations, by file name, that the hypervisor gets as they are.
+    pub raw: Vec<(String, String)>,
     /// Images that go along to be put into drives later.
     pub media: Vec<PathBuf>,
     /// Throw the guests' writes away.

@@ -110,6 +110,7 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
             icount: false,
             cpu_model: None,
         },
+        raw: Vec::new(),
         media: args.medium.clone(),
         snapshot: args.snapshot,
         bare: false,

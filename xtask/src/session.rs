@@ -318,6 +318,17 @@ impl<'a> Session<'a> {
                 self.mark();
                 self.wait_until = Some(Instant::now() + Duration::from_millis(300));
             }
+            Step::Log(text) => {
+                let seen = self.outcome.log.iter().any(|line| line.contains(&text));
+                if !seen {
+                    return None;
+                }
+                self.steps.pop_front();
+                self.news();
+                if self.steps.is_empty() {
+                    return Some(Verdict::Passed(format!("{text:?} was seen in the log")));
+                }
+            }
             Step::Ended(wanted) => {
                 let (name, verdict) = self.hostile_verdict()?;
                 if !ended_as(&verdict, wanted) {
@@ -368,7 +379,7 @@ impl<'a> Session<'a> {
             }
             Step::Monitor(text) => self.command(&Command::Monitor(text)),
             Step::Wait(time) => self.wait_until = Some(Instant::now() + *time),
-            Step::Until(_) | Step::Ended(_) => {}
+            Step::Until(_) | Step::Log(_) | Step::Ended(_) => {}
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("isolinux", "ISOLINUX ISO with a graphical menu that starts the cloud kernel"),
     ("installer", "Debian's network installer: kernel and initrd, text mode"),
     ("debian-disk", "a disk with an installed Debian: systemd, GRUB; root's password is xenolith"),
+    ("blank", "a disk and a floppy of zeros, from which nothing boots"),
     ("own:NAME", "a guest kernel of ours (tests/guests) as a floppy"),
     ("seabios:RECIPE", "another recipe with SeaBIOS as the firmware"),
 ];
@@ -81,6 +82,14 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             media.append = "vga=normal fb=false nomodeset".to_owned();
         }
         "debian-disk" => media.disks.push(debian::disk(offline)?),
+        "blank" => {
+            let disk = media_dir()?.join("blank.img");
+            super::write_if_changed(&disk, &vec![0; 1 << 20])?;
+            let floppy = media_dir()?.join("blank.floppy");
+            super::write_if_changed(&floppy, &vec![0; 1_474_560])?;
+            media.disks.push(disk);
+            media.floppy = Some(floppy);
+        }
         "own" => media.floppy = Some(super::own::image(rest, offline)?),
         "seabios" => {
             media = prepare(packages, rest, offline)?;

@@ -22,6 +22,9 @@ pub struct Case {
     /// Recipes whose CDs and floppies go along, to be put into drives by the monitor's `insert`.
     #[serde(default)]
     pub media: Vec<String>,
+    /// Further configurations, by name, that the hypervisor gets as they stand here, right or wrong.
+    #[serde(default)]
+    pub raw: BTreeMap<String, String>,
     /// Memory of each guest in MiB.
     #[serde(default = "default_memory")]
     pub memory: u64,
@@ -137,11 +140,14 @@ impl Case {
 
 fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> {
     let Some((key, value)) = step.iter().next().filter(|_| step.len() == 1) else {
-        bail!("a step is one of until, type, send, keys, monitor, wait, ended; found {step:?}");
+        bail!(
+            "a step is one of until, log, type, send, keys, monitor, wait, ended; found {step:?}"
+        );
     };
     let text = || value.as_str().map(str::to_owned).with_context(|| format!("{key} takes a text"));
     Ok(match key.as_str() {
         "until" => Step::Until(texts(value).context("until takes a text, or a list of texts")?),
+        "log" => Step::Log(text()?),
         "type" => Step::Type(text()?),
         "send" => Step::Send(text()?),
         "monitor" => Step::Monitor(text()?),
@@ -158,7 +164,9 @@ fn read_step(step: &BTreeMap<String, toml::Value>, bochs: bool) -> Result<Step> 
             "any" => Ending::Any,
             other => bail!("ended is crash, poweroff, destroyed or any; not {other}"),
         }),
-        other => bail!("a step is until, type, send, keys, monitor, wait or ended; not {other}"),
+        other => {
+            bail!("a step is until, log, type, send, keys, monitor, wait or ended; not {other}")
+        }
     })
 }
 

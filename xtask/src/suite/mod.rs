@@ -250,6 +250,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
             icount: false,
             cpu_model: case.cpu_model.clone(),
         },
+        raw: case.raw.clone().into_iter().collect(),
         media: beside,
         snapshot: case.snapshot,
         bare: args.bare,
