@@ -50,6 +50,8 @@ fn missing_empty_truncated_and_unbootable_media_are_told_apart() {
     bootable[510..512].copy_from_slice(&[0x55, 0xaa]);
     let disk = file(dir.path(), "disk", &bootable);
     refused(&["--disk", &disk, "--firmware", &short], "a power of two");
+    refused(&["--disk", &disk, "--medium", "/nowhere/y.iso"], "cannot be opened");
+    refused(&["--disk", &disk, "--medium", &zeros], "no ISO 9660");
 }
 
 #[test]
@@ -84,6 +86,9 @@ fn a_wrong_configuration_is_refused_with_file_line_and_what_is_allowed() {
         ("disk = [ 'nowhere.iso,hdc:cdrom,r' ]\n", "cannot be opened"),
         ("disk = [ 'phy:/dev/sda,hda,w' ]\n", "name an image file"),
         ("\u{0}\n", "a.cfg:1:"),
+        ("vcpus = 2\nmaxvcpus = 4\n", "a.cfg:2: maxvcpus: must equal vcpus"),
+        ("serial = [ 'pty', 'pty' ]\n", "a.cfg:1: serial: only one port"),
+        ("vga = 'none'\n", "\"stdvga\": it is part of the board"),
     ] {
         refused(&["--guest", &config(text)], wanted);
     }

@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use alloc::collections::VecDeque;
 use arch::Why;
 
 use super::backend::Backend;
@@ -128,12 +129,26 @@ static DUE: AtomicU64 = AtomicU64::new(u64::MAX);
 static CRASHES: AtomicUsize = AtomicUsize::new(0);
 
 /// Completions of host disks, from interrupt context to CPU 0.
-static COMPLETED: IrqLock<heapless::Deque<(u64, bool), 256>> = IrqLock::new(heapless::Deque::new());
+static COMPLETED: IrqLock<VecDeque<(u64, bool)>> = IrqLock::new(VecDeque::new());
+/// Requests that one guest can have under way: one on each IDE channel, one of the floppy controller, eight of the
+/// firmware.
+const UNDER_WAY: usize = 16;
 
-/// A host disk has finished a request. In interrupt context.
+/// Makes room for completions of so many guests.
+pub fn prepare(guests: usize) {
+    COMPLETED.lock().reserve(guests * UNDER_WAY);
+}
+
+/// A host disk has finished a request. In interrupt context, where nothing is allocated.
 pub fn completed(cookie: u64, good: bool) {
-    // As many as disks can have under way: no completion is lost.
-    let _ = COMPLETED.lock().push_back((cookie, good));
+    let mut completed = COMPLETED.lock();
+    // There is room for all that can be under way: a completion that is lost would hang its guest.
+    if completed.len() < completed.capacity() {
+        completed.push_back((cookie, good));
+    } else {
+        log::error!("too many completions of disks: request {cookie:#x} is lost");
+    }
+    drop(completed);
     want();
 }
 

@@ -48,6 +48,7 @@ pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, files: Vec<Entry>, cpu: B::
     let domains = domains.into_boxed_slice();
     let world = Box::leak(Box::new(World { domains, files }));
     WORLD.store(core::ptr::from_mut(world).cast(), Ordering::Release);
+    console::prepare(world.domains.len());
     block::set_hook(|_, cookie, status| {
         console::completed(cookie, status == block::Status::Done);
     });
