@@ -155,6 +155,6 @@ impl Store {
 }
 
 /// What a watch costs, in bytes.
-fn watch_memory(watch: &Watch) -> usize {
+pub(super) fn watch_memory(watch: &Watch) -> usize {
     watch.path.as_str().len() + watch.token.len() + OVERHEAD
 }

@@ -4,6 +4,7 @@
 //! `ops` and `events` have the requests as functions, `wire` and `requests` as messages, `ring` a guest's
 //! page; `service` joins them. `local` is for the hypervisor's own back ends. docs/xenstore.md.
 
+mod check;
 mod client;
 mod domain;
 mod error;
@@ -25,6 +26,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use check::Damage;
 pub use client::{ClientId, Event};
 pub use error::{Limit, StoreError};
 pub use local::Local;

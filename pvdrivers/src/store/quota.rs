@@ -122,6 +122,13 @@ impl Ledger {
         self.room(domid, 0, OVERHEAD)
     }
 
+    /// Which domain, if any, does not use what `found` says.
+    pub fn compare(&self, found: &BTreeMap<DomId, Usage>) -> Result<(), DomId> {
+        let domids = self.used.keys().chain(found.keys());
+        let differs = |domid: &&DomId| self.used.get(*domid) != found.get(*domid);
+        domids.copied().find(|domid| differs(&domid)).map_or(Ok(()), Err)
+    }
+
     /// Counts. What is used up to nothing is forgotten.
     pub fn change(&mut self, domid: DomId, change: impl FnOnce(&mut Usage)) {
         let used = self.used.entry(domid).or_default();

@@ -101,7 +101,7 @@ fn without_transaction(
         {
             return Err(StoreError::NoAccess);
         }
-        Kind::Control => control(payload, out)?,
+        Kind::Control => control(store, payload, out)?,
         Kind::Introduce => {
             let [domid, _frame, _port] = strings(payload)?;
             store.introduce(domain(domid)?)?;
@@ -168,10 +168,14 @@ fn directory_part(
 }
 
 /// Commands to the daemon. It has no log and no file, and says so.
-fn control(payload: &[u8], out: &mut Vec<u8>) -> Result<(), StoreError> {
+fn control(store: &Store, payload: &[u8], out: &mut Vec<u8>) -> Result<(), StoreError> {
     match pieces(payload).next() {
         Some(b"help") => ["check", "help", "print"].iter().for_each(|name| string(out, name)),
-        Some(b"check" | b"print") => string(out, "OK"),
+        Some(b"check") => match store.check() {
+            Ok(()) => string(out, "OK"),
+            Err(damage) => string(out, &alloc::format!("{damage:?}")),
+        },
+        Some(b"print") => string(out, "OK"),
         _ => return Err(StoreError::Malformed),
     }
     Ok(())

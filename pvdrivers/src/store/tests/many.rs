@@ -85,9 +85,11 @@ fn a_thousand_domains_come_and_go_and_leave_nothing() {
     for domid in 1..=1000 {
         assert_eq!(xs.read(domid, "data/a/b"), Ok("1".into()));
     }
+    assert_eq!(xs.service.store.check(), Ok(()));
     for domid in 1..=1000 {
         xs.service.forget(DomId(domid));
     }
+    assert_eq!(xs.service.store.check(), Ok(()));
     // `/local` and `/local/domain` stay.
     let after = xs.service.store.stats();
     assert_eq!((after.nodes, after.clients), (before.nodes + 2, before.clients));

@@ -158,6 +158,9 @@ fn a_flood_of_everything_hurts_only_who_floods() {
         assert!(used.memory <= Quota::GUEST.memory && used.nodes <= Quota::GUEST.nodes);
         assert!(used.watches <= Quota::GUEST.watches);
         assert!(used.transactions <= Quota::GUEST.transactions);
+        if n % 250 == 0 {
+            assert_eq!(xs.service.store.check(), Ok(()));
+        }
     }
     assert!(xs.write(8, "data/a", "1").is_ok());
     assert_eq!(xs.events(8), pairs(&[("data/a", "t")]));

@@ -224,3 +224,20 @@ fn answers_are_appended_one_after_the_other() {
     assert_eq!(out.len(), 400 * (Header::SIZE + 2));
     assert!(out.ends_with(b"7\0"));
 }
+
+#[test]
+fn a_store_that_is_not_whole_is_found_out() {
+    let mut xs = Xs::with(&[7]);
+    xs.write(7, "data/a/b", "1").unwrap();
+    xs.watch(7, "data", "t").unwrap();
+    xs.begin(7);
+    assert_eq!(xs.service.store.check(), Ok(()));
+    let path = Path::parse(b"data/a", DomId(7)).unwrap();
+    let whole = xs.service.store.tree.find(&path).cloned().unwrap();
+    xs.service.store.tree.take(&path);
+    assert!(xs.service.store.check().is_err());
+    xs.service.store.tree.put(&path, whole);
+    assert_eq!(xs.service.store.check(), Ok(()));
+    xs.service.store.tree.ledger.change(DomId(7), |used| used.memory += 1);
+    assert_eq!(xs.service.store.check(), Err(Damage::Counts(DomId(7))));
+}

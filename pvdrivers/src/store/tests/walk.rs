@@ -97,6 +97,7 @@ fn walk(seed: u64) -> [u32; 2] {
         assert_eq!(listing(&mut xs), model, "seed {seed}");
         assert_eq!(xs.service.store.stats().nodes, start + model.len() - 1, "seed {seed}");
         assert_eq!(xs.service.store.usage(DomId(5)).nodes as usize, model.len() + 1);
+        assert_eq!(xs.service.store.check(), Ok(()), "seed {seed}");
     }
     ends
 }

@@ -181,6 +181,9 @@ pub fn xenstore(data: &[u8]) {
         }
         world.step(&mut input);
         world.check();
+        if input.u8().is_multiple_of(16) {
+            assert_eq!(world.service.store.check(), Ok(()));
+        }
     }
     world.forget();
     let after = world.service.store.stats();
@@ -271,6 +274,7 @@ pub fn xenbus(data: &[u8]) {
         }
         assert!((0..=2).contains(&held), "connected once each");
     }
+    assert_eq!(world.service.store.check(), Ok(()));
     let _ = bus.destroy_domain(&mut world.service.store, domid, &mut held);
     assert_eq!(held, 0, "each connection was ended");
     remove_domain(&mut world.service.store.local(root), domid, &spec.uuid).expect("a good name");
