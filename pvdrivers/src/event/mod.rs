@@ -71,7 +71,12 @@ impl VcpuSet {
 
     /// Their numbers, upwards.
     pub fn iter(self) -> impl Iterator<Item = u16> {
-        (0..MAX_VCPUS).filter(move |&vcpu| self.contains(vcpu))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let vcpu = (left != 0).then(|| left.trailing_zeros() as u16)?;
+            left &= left - 1;
+            Some(vcpu)
+        })
     }
 }
 

@@ -87,6 +87,38 @@ impl GrantTables {
         Ok(Held { page: active.page, frame: active.frame, bytes: active.bytes })
     }
 
+    /// Begins a use that ends by [`settle`](super::table::Table::settle) before anybody else sees
+    /// the table: marked, but not counted. `None`: it takes [`acquire`](GrantTables::acquire).
+    pub(super) fn touch(
+        &mut self,
+        wanted: &Use,
+        frames: &impl Frames,
+    ) -> Result<Option<Held>, GrantStatus> {
+        let Use { owner, reference, user, write, .. } = *wanted;
+        let table = self.table(owner)?;
+        let plain = !table.dying
+            && reference < table.shared.entries()
+            && table.active(reference).is_none()
+            && !table.shared.is_onward(reference);
+        if !plain {
+            return Ok(None);
+        }
+        if let Err(status) = table.shared.mark(reference, user, write, false, false) {
+            if table.shared.version == Version::V2 {
+                table.settle(reference);
+            }
+            return Err(status);
+        }
+        let found = match table.shared.granted(reference) {
+            Some(Granted::Page(frame, first, end)) => {
+                let page = frames.page(owner, frame).ok_or(GrantStatus::BAD_PAGE);
+                page.map(|page| Held { page, frame, bytes: (first, end) })
+            }
+            _ => Err(GrantStatus::GENERAL_ERROR),
+        };
+        found.map(Some).inspect_err(|_| table.settle(reference))
+    }
+
     /// What a marked entry grants.
     fn find(
         &mut self,

@@ -11,8 +11,18 @@ struct Side {
     page: SharedPage,
     /// First byte that may be touched, and one behind the last.
     bytes: (u16, u16),
-    /// What to release: owner, reference, for writing.
-    held: Option<(DomId, u32, bool)>,
+    hold: Hold,
+}
+
+/// What keeps a side where it is.
+#[derive(Clone, Copy)]
+enum Hold {
+    /// It is the caller's own.
+    Own,
+    /// Marked in its owner's table.
+    Marked(DomId, u32),
+    /// Counted there, too; for writing.
+    Counted(DomId, u32, bool),
 }
 
 impl GrantTables {
@@ -50,8 +60,14 @@ impl GrantTables {
             Err(status) => Err(*status),
         };
         for side in dest.iter().chain([&source]) {
-            if let Some((owner, reference, write)) = side.held {
-                self.release(owner, reference, write);
+            match side.hold {
+                Hold::Own => {}
+                Hold::Marked(owner, reference) => {
+                    if let Ok(table) = self.table(owner) {
+                        table.settle(reference);
+                    }
+                }
+                Hold::Counted(owner, reference, write) => self.release(owner, reference, write),
             }
         }
         done
@@ -85,12 +101,15 @@ impl GrantTables {
     ) -> Result<Side, GrantStatus> {
         let Some(write) = grant else {
             let page = frames.page(owner, pointer.frame.0).ok_or(GrantStatus::BAD_PAGE)?;
-            return Ok(Side { page, bytes: (0, 4096), held: None });
+            return Ok(Side { page, bytes: (0, 4096), hold: Hold::Own });
         };
         let reference = pointer.frame.0 as u32;
         let wanted = Use { owner, reference, user: caller, write, mapping: false, onward: true };
-        let held = self.acquire(&wanted, frames)?;
-        Ok(Side { page: held.page, bytes: held.bytes, held: Some((owner, reference, write)) })
+        let (held, hold) = match self.touch(&wanted, frames)? {
+            Some(held) => (held, Hold::Marked(owner, reference)),
+            None => (self.acquire(&wanted, frames)?, Hold::Counted(owner, reference, write)),
+        };
+        Ok(Side { page: held.page, bytes: held.bytes, hold })
     }
 }
 

@@ -247,6 +247,15 @@ fn the_2_level_abi_has_4096_ports_and_1024_for_32_bit_guests() {
 }
 
 #[test]
+fn a_set_of_vcpus_tells_its_numbers_upwards() {
+    let all = [63, 0, 17].map(VcpuSet::one).into_iter().fold(VcpuSet::EMPTY, VcpuSet::and);
+    assert_eq!(all.iter().collect::<Vec<_>>(), [0, 17, 63]);
+    assert_eq!(VcpuSet::EMPTY.iter().next(), None);
+    assert_eq!(VcpuSet::one(MAX_VCPUS), VcpuSet::EMPTY);
+    assert_eq!(all.without(VcpuSet::one(17)).iter().count(), 2);
+}
+
+#[test]
 fn domains_out_of_range_are_refused() {
     let mut channels = two_guests();
     let add =

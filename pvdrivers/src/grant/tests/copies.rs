@@ -66,6 +66,26 @@ fn copies_that_may_not_be_are_refused_and_release_both_sides() {
 }
 
 #[test]
+fn a_copy_leaves_the_marks_of_who_uses_the_grant_meanwhile() {
+    let mut world = world();
+    world.grant(A, 1, RW, B, 5);
+    let both = COPY_SOURCE_GREF | COPY_DEST_GREF;
+    assert_eq!(copy(&mut world, side(A, 1, 0), side(A, 1, 2048), 2048, both), 0, "both sides");
+    assert_eq!((world.in_use(A), world.flags(A, 1)), (0, RW));
+    let mapped = world.map(B, A, 1, false, 0x1000).unwrap();
+    assert_eq!(copy(&mut world, side(OWN, 4, 0), side(A, 1, 0), 8, COPY_DEST_GREF), 0);
+    assert_eq!(world.flags(A, 1), RW | GTF_READING);
+    assert_eq!(copy(&mut world, side(A, 1, 0), side(OWN, 4, 0), 8, COPY_SOURCE_GREF), 0);
+    assert_eq!((world.in_use(A), world.flags(A, 1)), (1, RW | GTF_READING));
+    world.unmap(B, mapped.handle, 0x1000).unwrap();
+    assert_eq!(world.flags(A, 1), RW);
+    let removed = world.tables.remove_domain(A);
+    assert_eq!(removed, crate::grant::Removal::Done);
+    let gone = copy(&mut world, side(A, 1, 0), side(OWN, 4, 0), 8, COPY_SOURCE_GREF);
+    assert_eq!(gone, GrantStatus::BAD_DOMAIN.0);
+}
+
+#[test]
 fn a_part_of_a_page_is_all_that_can_be_copied() {
     let mut world = world();
     world.version2(A);
