@@ -1,5 +1,6 @@
 //! The time-stamp counter: its rate, found once at boot, and conversions.
-//! Sources in order: the hypervisor's leaf, CPUID 15h, then measuring against PM timer or PIT.
+//! Sources in order: the hypervisor's leaf, CPUID 15h if the PM timer agrees, measuring against PM timer
+//! or PIT.
 
 // UNSAFETY: RDTSC and port I/O for the measurement.
 
@@ -75,14 +76,25 @@ pub fn start() {
 /// Finds the rate.
 pub fn calibrate(platform: &Platform) -> Source {
     let (hz, source) = from_hypervisor()
-        .or_else(from_cpuid)
-        .or_else(|| measure_pm_timer(platform.pm_timer?))
+        .or_else(|| believed(from_cpuid(), platform.pm_timer.and_then(measure_pm_timer)))
         .unwrap_or_else(measure_pit);
     // Below 1 MHz nothing works; a broken measurement must not divide by zero later.
     let hz = hz.max(1_000_000);
     HZ.store(hz, Ordering::Relaxed);
     NS_PER_TICK.store(ns_per_tick(hz), Ordering::Relaxed);
     source
+}
+
+/// CPUID's rate, if what was measured is near it: Bochs gives a model's leaf 15h as it is in silicon,
+/// and its TSC counts instructions.
+fn believed(
+    claimed: Option<(u64, Source)>,
+    measured: Option<(u64, Source)>,
+) -> Option<(u64, Source)> {
+    let (Some((said, _)), Some((found, _))) = (claimed, measured) else {
+        return claimed.or(measured);
+    };
+    if said.abs_diff(found) <= found / 16 { claimed } else { measured }
 }
 
 fn ns_per_tick(hz: u64) -> u64 {
@@ -175,6 +187,17 @@ fn measure_pit() -> (u64, Source) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpuids_rate_counts_only_where_the_pm_timer_agrees() {
+        let said = |hz| Some((hz, Source::Cpuid));
+        let found = |hz| Some((hz, Source::PmTimer));
+        assert_eq!(believed(said(3_000_000_000), found(2_990_000_000)), said(3_000_000_000));
+        assert_eq!(believed(said(1_497_600_000), found(49_999_000)), found(49_999_000));
+        assert_eq!(believed(said(1_497_600_000), None), said(1_497_600_000));
+        assert_eq!(believed(None, found(49_999_000)), found(49_999_000));
+        assert_eq!(believed(None, None), None);
+    }
 
     #[test]
     fn a_pause_between_two_reads_does_not_spoil_a_measurement() {
