@@ -51,6 +51,41 @@ pub struct DiskRequest<'a> {
     pub pieces: &'a [Piece],
 }
 
+/// Bytes that follow one another in a domain's guest-physical space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Whose space.
+    pub owner: DomId,
+    /// The first byte.
+    pub at: GuestPhys,
+    /// How many, a multiple of 512.
+    pub bytes: u32,
+}
+
+impl<'a> DiskRequest<'a> {
+    /// The pieces for a disk that transfers straight: those that follow one another are joined.
+    pub fn runs(&self) -> impl Iterator<Item = Run> + use<'a> {
+        let mut pieces = self.pieces.iter().map(Piece::run).peekable();
+        core::iter::from_fn(move || {
+            let mut run = pieces.next()?;
+            let follows = |run: &Run, next: &Run| {
+                next.owner == run.owner && run.at.checked_add(run.bytes.into()) == Some(next.at)
+            };
+            while let Some(next) = pieces.next_if(|next| follows(&run, next)) {
+                run.bytes += next.bytes;
+            }
+            Some(run)
+        })
+    }
+}
+
+impl Piece {
+    fn run(&self) -> Run {
+        let at = GuestPhys(self.frame.page().0 | u64::from(self.offset) & 0xfff);
+        Run { owner: self.owner, at, bytes: self.len.into() }
+    }
+}
+
 /// Why the disk could not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskError {
@@ -163,11 +198,53 @@ pub const fn xvd(disk: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+    use core::sync::atomic::AtomicU64;
 
     #[test]
     fn disks_are_numbered_as_xen_does() {
         assert_eq!((xvd(0), xvd(1), xvd(15)), (51712, 51728, 51952));
         assert_eq!(xvd(16), 1 << 28 | 16 << 8);
+    }
+
+    #[test]
+    fn pieces_that_follow_one_another_become_one_run() {
+        let cells = Box::leak(Box::new([const { AtomicU64::new(0) }; 512]));
+        let page = SharedPage::new(cells);
+        let piece = |owner, frame: u64, offset, len| Piece {
+            page,
+            owner: DomId(owner),
+            frame: GuestPhys(frame << 12),
+            offset,
+            len,
+        };
+        let pieces = [
+            piece(1, 5, 512, 3584),
+            piece(1, 6, 0, 4096),
+            piece(1, 7, 0, 512),
+            piece(1, 7, 1024, 512),
+            piece(2, 7, 1536, 512),
+            piece(1, 7, 2048, 512),
+            piece(1, u64::MAX >> 12, 0, 4096),
+            piece(1, 0, 0, 4096),
+        ];
+        let (token, op) = (Token(0), DiskOp::Read);
+        let request = DiskRequest { token, op, sector: 0, sectors: 0, pieces: &pieces };
+        let runs: Vec<_> = request.runs().map(|run| (run.owner.0, run.at.0, run.bytes)).collect();
+        let top = !0xfff;
+        assert_eq!(
+            runs,
+            [
+                (1, 0x5200, 8192),
+                (1, 0x7400, 512),
+                (2, 0x7600, 512),
+                (1, 0x7800, 512),
+                (1, top, 4096),
+                (1, 0, 4096),
+            ]
+        );
+        assert_eq!(DiskRequest { pieces: &[], ..request }.runs().count(), 0);
     }
 
     #[test]

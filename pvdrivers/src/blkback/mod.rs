@@ -17,7 +17,7 @@ mod serve;
 pub(crate) use connect::number;
 pub use connect::{FrontEnd, FrontQueue, MAX_INDIRECT, MAX_QUEUES, Node};
 pub use disk::{
-    BlkConfig, Disk, DiskAnswer, DiskError, DiskOp, DiskRequest, Media, Piece, Token, xvd,
+    BlkConfig, Disk, DiskAnswer, DiskError, DiskOp, DiskRequest, Media, Piece, Run, Token, xvd,
 };
 pub use flight::Counters;
 

@@ -162,16 +162,38 @@ fn a_barrier_waits_for_all_before_it_and_all_behind_it_wait() {
     assert_eq!(pair.answers.len(), 5);
 }
 
-#[test]
-fn a_flush_with_data_and_a_barrier_side_by_side_both_end() {
-    // The barrier waits for the flush's later steps, which must not wait for the barrier.
-    let mut pair = pair(Shape::PLAIN, Pace::Later(64));
+/// A flush that comes with data.
+fn flushed_write(pair: &mut BlkPair) {
     let (_, reference) = pair.buffer();
     let mut segments = [Segment::default(); 11];
     segments[0] = whole(reference);
     let body = Body::Plain { count: 1, segments };
     let request = Request { operation: op::FLUSH_DISKCACHE, id: 1, sector: 0, body };
     pair.fronts[0].put(&request).unwrap();
+}
+
+#[test]
+fn a_flush_with_data_goes_through_its_steps_and_is_answered_once() {
+    for pace in [Pace::AtOnce, Pace::Later(1)] {
+        let mut pair = pair(Shape::PLAIN, pace);
+        flushed_write(&mut pair);
+        pair.settle();
+        let order: Vec<_> = pair.disk.log.iter().map(|done| done.0).collect();
+        assert_eq!(order, [DiskOp::Flush, DiskOp::Write, DiskOp::Flush]);
+        assert_eq!(status(&mut pair), OKAY);
+        // A step that fails is the last.
+        pair.disk.fail = Some(DiskError::Failed);
+        flushed_write(&mut pair);
+        pair.settle();
+        assert_eq!((status(&mut pair), pair.disk.log.len()), (ERROR, 3));
+    }
+}
+
+#[test]
+fn a_flush_with_data_and_a_barrier_side_by_side_both_end() {
+    // The barrier waits for the flush's later steps, which must not wait for the barrier.
+    let mut pair = pair(Shape::PLAIN, Pace::Later(64));
+    flushed_write(&mut pair);
     pair.fronts[0].barrier(2, 8, &[]).unwrap();
     pair.settle();
     let order: Vec<_> = pair.disk.log.iter().map(|done| done.0).collect();

@@ -1,14 +1,14 @@
 //! Block front ends that cheat, and that die at any moment. Nothing may be lost on the host's side.
 
 use host_tests::Rng;
-use host_tests::peers::{BlkPair, FakeDisk, GUEST, Pace, Shape};
+use host_tests::peers::{BlkPair, FakeDisk, GUEST, Pace, Shape, page};
 use pvdrivers::blkback::abi::{Layout, Segment, op};
-use pvdrivers::blkback::{BlkConfig, Token, xvd};
+use pvdrivers::blkback::{BlkConfig, FrontEnd, FrontQueue, Token, xvd};
 use pvdrivers::front::blk::write_segments;
 use pvdrivers::ring::{RingError, RingMemory};
-use pvdrivers::{Errno, GrantRef};
+use pvdrivers::{Errno, GrantRef, Port};
 
-const SECTORS: u64 = 4096;
+const SECTORS: u64 = 1024;
 
 fn pair(shape: Shape) -> BlkPair {
     let config = BlkConfig { discard_granularity: Some(512), ..BlkConfig::disk(xvd(0)) };
@@ -159,6 +159,56 @@ fn answers_of_the_disk_that_nobody_asked_for_are_ignored() {
     assert_eq!(pair.answers.len(), 1);
     assert_eq!(pair.back.complete(token, Ok(()), &mut pair.grants), Default::default());
     assert_eq!(pair.back.counters().reads, 1);
+}
+
+#[test]
+fn a_request_that_the_disk_had_no_room_for_is_not_finished_by_its_name() {
+    let mut pair = pair(Shape::PLAIN);
+    pair.disk.pace = Pace::Later(0);
+    let (buffer, reference) = pair.buffer();
+    pair.fronts[0].read(1, 9, &[whole(reference)]).unwrap();
+    assert!(pair.fronts[0].push());
+    let served = pair.back.serve(8, &mut pair.grants, &mut pair.disk).unwrap();
+    assert!(served.busy && !served.more);
+    let token = pair.disk.refused.unwrap();
+    assert_eq!(pair.back.complete(token, Ok(()), &mut pair.grants), Default::default());
+    assert_eq!(pair.back.in_flight(), 1);
+    pair.disk.pace = Pace::Later(1);
+    pair.serve();
+    pair.settle();
+    assert_eq!((pair.answers.len(), buffer.read_u8(0)), (1, Some(9)));
+}
+
+#[test]
+fn a_successor_never_works_with_the_pins_of_the_dead() {
+    let persistent = Shape { persistent: true, ..Shape::PLAIN };
+    let mut pair = pair(persistent);
+    let (_, reference) = pair.buffer();
+    pair.fronts[0].read(1, 9, &[whole(reference)]).unwrap();
+    pair.run();
+    pair.back.disconnect(&mut pair.grants);
+    assert_eq!(pair.grants.pinned(), 1, "the disk writes there");
+    pair.connect(persistent).unwrap();
+    let taken = pair.grants.taken;
+    pair.fronts[0].read(2, 9, &[whole(reference)]).unwrap();
+    pair.run();
+    assert_eq!(pair.grants.taken, taken + 1, "the page is pinned anew");
+    pair.settle();
+    assert_eq!((pair.answers.len(), pair.grants.pinned()), (1, 2), "ring and kept page");
+}
+
+#[test]
+fn a_ring_in_a_part_of_a_page_is_refused() {
+    let mut pair = pair(Shape::PLAIN);
+    pair.back.disconnect(&mut pair.grants);
+    let part = pair.grants.grant_part(GUEST, page(), false, (0, 2048));
+    let references = vec![part];
+    let queues = vec![FrontQueue { references, port: Port(1) }];
+    let front = FrontEnd { layout: Layout::X86_64, persistent: false, queues };
+    assert_eq!(pair.back.connect(&mut pair.grants, &front), Err(Errno::EINVAL));
+    assert_eq!(pair.grants.pinned(), 0);
+    let none = FrontEnd { queues: Vec::new(), ..front };
+    assert_eq!(pair.back.connect(&mut pair.grants, &none), Err(Errno::EINVAL));
 }
 
 #[test]

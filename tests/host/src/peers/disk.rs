@@ -32,6 +32,8 @@ pub struct FakeDisk {
     pub fail: Option<DiskError>,
     /// What it did, in order.
     pub log: Vec<(DiskOp, u64, u64)>,
+    /// The last request that it had no room for.
+    pub refused: Option<Token>,
     waiting: VecDeque<Work>,
 }
 
@@ -40,7 +42,14 @@ impl FakeDisk {
     #[must_use]
     pub fn new(sectors: u64, pace: Pace) -> FakeDisk {
         let data = (0..sectors).flat_map(|n| [n as u8; 512]).collect();
-        FakeDisk { data, pace, fail: None, log: Vec::new(), waiting: VecDeque::new() }
+        FakeDisk {
+            data,
+            pace,
+            fail: None,
+            log: Vec::new(),
+            refused: None,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// Requests that wait.
@@ -110,7 +119,10 @@ impl Disk for FakeDisk {
         };
         match self.pace {
             Pace::AtOnce => DiskAnswer::Done(self.run(&work)),
-            Pace::Later(room) if self.waiting.len() >= room => DiskAnswer::Busy,
+            Pace::Later(room) if self.waiting.len() >= room => {
+                self.refused = Some(work.token);
+                DiskAnswer::Busy
+            }
             Pace::Later(_) => {
                 self.waiting.push_back(work);
                 DiskAnswer::Pending
