@@ -4,6 +4,7 @@
 //! Ids come back in any order for what is sent, in order for what is received. Next:
 //! `crate::netback::abi` for the bytes.
 
+use crate::netback::FrontQueue;
 use crate::netback::Sum;
 use crate::netback::abi::{
     Extra, Gso, RX_SLOT, RxRequest, RxResponse, TX_SLOT, TxRequest, TxResponse, extra, rx_flag,
@@ -11,6 +12,39 @@ use crate::netback::abi::{
 };
 use crate::ring::{FrontRing, Pages, RingError, RingMemory};
 use crate::seam::GrantRef;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// What a front end writes into its directory before it says that it is connected: all offloads, and
+/// its queues, each with its own ports.
+#[must_use]
+pub fn nodes(queues: &[FrontQueue]) -> Vec<(String, String)> {
+    let mut nodes = Vec::new();
+    for name in [
+        "request-rx-copy",
+        "feature-rx-notify",
+        "feature-sg",
+        "feature-gso-tcpv4",
+        "feature-gso-tcpv6",
+        "feature-ipv6-csum-offload",
+    ] {
+        nodes.push((name.into(), "1".into()));
+    }
+    nodes.push(("multi-queue-num-queues".into(), queues.len().to_string()));
+    for (n, queue) in queues.iter().enumerate() {
+        let prefix = if queues.len() == 1 { String::new() } else { format!("queue-{n}/") };
+        for (name, value) in [
+            ("tx-ring-ref", queue.tx.0),
+            ("rx-ring-ref", queue.rx.0),
+            ("event-channel-tx", queue.tx_port.0),
+            ("event-channel-rx", queue.rx_port.0),
+        ] {
+            nodes.push((format!("{prefix}{name}"), value.to_string()));
+        }
+    }
+    nodes
+}
 
 /// A piece of a packet, in one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

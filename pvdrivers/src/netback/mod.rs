@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod connect;
+mod nodes;
 pub mod offload;
 mod rx;
 mod tx;

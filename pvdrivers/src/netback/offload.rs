@@ -2,6 +2,7 @@
 //! is at the other end and cannot. RFC 1071 "Checksum", RFC 9293 (TCP), RFC 8200 (IPv6).
 
 use super::abi::Gso;
+use super::{Packet, Sum};
 use crate::bridge::HEADER;
 use alloc::vec::Vec;
 
@@ -173,6 +174,26 @@ pub fn segments(
     true
 }
 
+/// Makes frames for a wire, or for a card that knows no offloads, of a packet: cut, and with its
+/// checksum. A large packet that cannot be cut is dropped. `scratch` is where they are made.
+pub fn to_wire(packet: Packet<'_>, scratch: &mut Vec<u8>, out: &mut dyn FnMut(&[u8])) {
+    match packet.gso {
+        Some(gso) => {
+            segments(packet.bytes, gso, scratch, &mut |segment| {
+                out(segment);
+                true
+            });
+        }
+        None if packet.sum == Sum::Blank => {
+            scratch.clear();
+            scratch.extend_from_slice(packet.bytes);
+            fill_checksum(scratch);
+            out(scratch);
+        }
+        None => out(packet.bytes),
+    }
+}
+
 /// A number that is the same for all packets of a flow.
 #[must_use]
 pub fn flow(bytes: &[u8]) -> u32 {
@@ -304,6 +325,25 @@ mod tests {
             assert!(!segments(packet, gso, &mut Vec::new(), &mut never));
         }
         assert!(!segments(&tcp4(9), Gso { size: 0, ..gso }, &mut Vec::new(), &mut never));
+    }
+
+    #[test]
+    fn what_goes_to_a_wire_is_cut_and_summed_and_the_rest_is_left_alone() {
+        let mut frames = Vec::new();
+        let mut wire = |packet| {
+            frames.clear();
+            to_wire(packet, &mut Vec::new(), &mut |frame| frames.push(frame.to_vec()));
+            frames.clone()
+        };
+        let bytes = tcp4(250);
+        let gso = Some(Gso { size: 100, ipv6: false });
+        let cut = wire(Packet { bytes: &bytes, sum: Sum::Blank, gso });
+        assert!(cut.len() == 3 && cut.iter().all(|frame| is_right(frame)));
+        let summed = wire(Packet { bytes: &bytes, sum: Sum::Blank, gso: None });
+        assert!(summed.len() == 1 && is_right(&summed[0]));
+        assert_eq!(wire(Packet::plain(&bytes))[0], bytes);
+        let arp = [0; 60];
+        assert!(wire(Packet { bytes: &arp, sum: Sum::Blank, gso }).is_empty());
     }
 
     #[test]

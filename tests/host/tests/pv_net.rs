@@ -4,13 +4,16 @@
 use arch::SharedPage;
 use host_tests::Rng;
 use host_tests::peers::{FakeGrants, GUEST, page};
-use pvdrivers::front::net::{NetFront, Piece};
+use pvdrivers::bus::{BackEnd, Bus, DeviceNodes, VifSpec, XenbusState, create_base};
+use pvdrivers::front::net::{self, NetFront, Piece};
 use pvdrivers::netback::abi::{Extra, Gso, RxResponse, TxRequest, status, tx_flag};
 use pvdrivers::netback::{
     Delivered, FrontEnd, FrontQueue, NetBack, Packet, Served, Sum, offload::fill_checksum,
 };
 use pvdrivers::ring::{Pages, RingError, RingMemory};
+use pvdrivers::store::{Quota, Store};
 use pvdrivers::{DomId, Errno, GrantRef, Port};
+use std::sync::{Arc, Mutex};
 
 type Sent = (Vec<u8>, Sum, Option<Gso>);
 
@@ -443,5 +446,73 @@ fn a_random_front_end_loses_no_slot_and_no_pin() {
         assert!(counters.sent > 100 && counters.bad > 100, "{counters:?}");
         pair.back.disconnect(&mut pair.grants);
         assert_eq!(pair.grants.pinned(), 0);
+    }
+}
+
+/// The interface on the bus; its ports are nobody's.
+struct Vif(Arc<Mutex<NetBack>>);
+
+impl BackEnd<FakeGrants> for Vif {
+    fn offer(&mut self, nodes: &mut DeviceNodes<'_>, _: &mut FakeGrants) -> Result<(), Errno> {
+        self.0.lock().unwrap().offer(nodes, 4)
+    }
+
+    fn connect(
+        &mut self,
+        nodes: &mut DeviceNodes<'_>,
+        grants: &mut FakeGrants,
+    ) -> Result<(), Errno> {
+        self.0.lock().unwrap().take_front(nodes, 4, grants)
+    }
+
+    fn disconnect(&mut self, _: &mut DeviceNodes<'_>, grants: &mut FakeGrants) {
+        self.0.lock().unwrap().disconnect(grants);
+    }
+}
+
+#[test]
+fn a_guest_finds_its_interface_on_the_bus_and_comes_back_after_a_reboot() {
+    const FRONT: &str = "/local/domain/7/device/vif/0";
+    const BACK: &str = "/local/domain/0/backend/vif/7/0";
+    let mut store = Store::new(Quota::GUEST);
+    let root = store.connect(DomId::BACKEND);
+    create_base(&mut store.local(root)).unwrap();
+    store.introduce(GUEST).unwrap();
+    let guest = store.connect(GUEST);
+    let mut bus = Bus::new(&mut store);
+    let mut grants = FakeGrants::new();
+    let back = Arc::new(Mutex::new(NetBack::new(GUEST, DomId::BACKEND)));
+    let spec =
+        VifSpec { devid: 0, mac: [0, 0x16, 0x3e, 0, 0, 3], bridge: "xenbr0".into(), mtu: 1500 };
+    let vif = Box::new(Vif(back.clone()));
+    bus.attach(&mut store, spec.device(GUEST), vif, &mut grants).unwrap();
+    for round in 0..3 {
+        let read = |store: &mut Store, path: String| store.local(guest).read(&path);
+        assert_eq!(read(&mut store, format!("{BACK}/state")).as_deref(), Some("2"));
+        assert_eq!(read(&mut store, format!("{BACK}/feature-gso-tcpv4")).as_deref(), Some("1"));
+        let queues: Vec<FrontQueue> = (0..=round)
+            .map(|n| FrontQueue {
+                tx: grants.page(GUEST).1,
+                rx: grants.page(GUEST).1,
+                tx_port: Port(2 * n + 1),
+                rx_port: Port(2 * n + 2),
+            })
+            .collect();
+        for (name, value) in net::nodes(&queues) {
+            store.local(guest).write(&format!("{FRONT}/{name}"), value).unwrap();
+        }
+        let mut state = |store: &mut Store, grants: &mut FakeGrants, state: XenbusState| {
+            store.local(guest).write(&format!("{FRONT}/state"), state.number()).unwrap();
+            while store.has_events(bus.client()) {
+                let _ = bus.poll(store, grants, 2);
+            }
+        };
+        state(&mut store, &mut grants, XenbusState::Connected);
+        assert_eq!(read(&mut store, format!("{BACK}/state")).as_deref(), Some("4"));
+        assert_eq!(back.lock().unwrap().ports().count(), queues.len());
+        assert_eq!(grants.pinned(), 2 * queues.len());
+        // A crash: the next kernel just begins again.
+        state(&mut store, &mut grants, XenbusState::Initialising);
+        assert_eq!(grants.pinned(), 0, "round {round}");
     }
 }
