@@ -45,6 +45,7 @@ fn plan(vendor: Vendor, guests: Vec<Guest>, hv_append: &str, steps: Vec<Step>) -
             display: Display::None,
             icount: vendor != Vendor::Vmx,
             cpu_model: None,
+            card: None,
         },
         raw: Vec::new(),
         media: Vec::new(),

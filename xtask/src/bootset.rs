@@ -175,6 +175,7 @@ mod tests {
             display: Display::None,
             icount: false,
             cpu_model: None,
+            card: None,
         };
         Plan {
             guests,

@@ -190,6 +190,9 @@ pub struct RunArgs {
     /// CPU model of the emulator, where not the usual one.
     #[arg(long, value_name = "MODEL")]
     pub cpu_model: Option<String>,
+    /// The machine's network card by QEMU's name, as `e1000`; virtio where not given.
+    #[arg(long, value_name = "MODEL")]
+    pub host_card: Option<String>,
     /// Where to show the machine's screen.
     #[arg(long, value_enum, default_value_t = Display::None)]
     pub display: Display,

@@ -259,6 +259,8 @@ pub struct Host {
     pub icount: bool,
     /// Model of the CPU, where not the usual.
     pub cpu_model: Option<String>,
+    /// Model of the network card, where not virtio (QEMU only).
+    pub card: Option<String>,
 }
 
 /// A whole run.

@@ -109,6 +109,7 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
             display: Display::None,
             icount: false,
             cpu_model: None,
+            card: None,
         },
         raw: Vec::new(),
         media: args.medium.clone(),
@@ -186,6 +187,7 @@ fn host(args: &RunArgs) -> Host {
         display: args.display,
         icount: args.icount,
         cpu_model: args.cpu_model.clone(),
+        card: args.host_card.clone(),
     }
 }
 

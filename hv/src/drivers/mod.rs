@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 pub mod ata;
 pub mod block;
 pub mod control;
+pub mod e1000;
 pub mod net;
 pub mod overlay;
 pub mod pci;
@@ -34,6 +35,7 @@ pub fn init() {
     }
     functions.iter().for_each(virtio_blk::probe);
     functions.iter().for_each(virtio_net::probe);
+    functions.iter().for_each(e1000::probe);
     ata::init(&functions);
     if let Some([a, b, c, d, e, f]) = net::mac() {
         log::info!("network card at {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");

@@ -5,6 +5,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use super::e1000::E1000;
 use super::virtio_net::VirtioNet;
 use crate::cpu::lock::IrqLock;
 
@@ -16,6 +17,8 @@ pub const MAX_FRAME: usize = 1518;
 pub enum Card {
     /// virtio-net.
     Virtio(&'static VirtioNet),
+    /// Intel 8254x.
+    E1000(&'static E1000),
 }
 
 static CARD: IrqLock<Option<Card>> = IrqLock::new(None);
@@ -36,6 +39,7 @@ pub fn mac() -> Option<[u8; 6]> {
     let card = *CARD.lock();
     card.map(|card| match card {
         Card::Virtio(card) => card.mac(),
+        Card::E1000(card) => card.mac(),
     })
 }
 
@@ -45,6 +49,7 @@ pub fn send(frame: &[u8]) -> bool {
     frame.len() <= MAX_FRAME
         && match card {
             Some(Card::Virtio(card)) => card.send(frame),
+            Some(Card::E1000(card)) => card.send(frame),
             None => false,
         }
 }
@@ -54,6 +59,7 @@ pub fn receive(to: &mut [u8]) -> Option<usize> {
     let card = *CARD.lock();
     match card? {
         Card::Virtio(card) => card.receive(to),
+        Card::E1000(card) => card.receive(to),
     }
 }
 

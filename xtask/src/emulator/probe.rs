@@ -190,6 +190,7 @@ mod tests {
             display: Display::None,
             icount: false,
             cpu_model: None,
+            card: None,
         };
         assert!(choose(&host(Vendor::Svm, Emulator::Bochs, Accel::Auto)).is_err());
         assert!(choose(&host(Vendor::Vmx, Emulator::Qemu, Accel::Tcg)).is_err());

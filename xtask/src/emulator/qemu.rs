@@ -41,7 +41,9 @@ pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Res
     if plan.guests.iter().any(Guest::has_network) {
         let tftp = plan.guests.iter().find_map(|guest| guest.media.tftp.as_deref());
         qemu.arg("-netdev").arg(network(tftp));
-        qemu.args(["-device", "virtio-net-pci,netdev=net0,disable-legacy=on,romfile="]);
+        let usual = "virtio-net-pci,disable-legacy=on";
+        let card = plan.host.card.as_deref().unwrap_or(usual);
+        qemu.arg("-device").arg(format!("{card},netdev=net0,romfile="));
     }
     start(qemu, dir, true, true)
 }

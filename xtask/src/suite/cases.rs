@@ -37,6 +37,9 @@ pub struct Case {
     /// The machine's CPU by the emulator's name; needs a single vendor.
     #[serde(default)]
     pub cpu_model: Option<String>,
+    /// The machine's network card by QEMU's name, where not virtio.
+    #[serde(default)]
+    pub host_card: Option<String>,
     /// Vendors it runs on.
     #[serde(default = "default_vendors")]
     pub vendors: Vec<Vendor>,

@@ -249,6 +249,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
             display: Display::None,
             icount: false,
             cpu_model: case.cpu_model.clone(),
+            card: case.host_card.clone(),
         },
         raw: case.raw.clone().into_iter().collect(),
         media: beside,
