@@ -47,7 +47,14 @@ impl Bios {
     }
 
     /// Serves a trap: `cpu` is the vCPU whose OUT to the trap port exited.
-    pub fn call<P: Platform>(&mut self, cpu: &mut Caller, bus: &mut P) -> Outcome {
+    ///
+    /// The one place where the machine is behind `dyn`: the services are large, and would be in the image once
+    /// for each kind of machine otherwise.
+    pub fn call(&mut self, cpu: &mut Caller, bus: &mut dyn Platform) -> Outcome {
+        self.call_on(cpu, &mut { bus })
+    }
+
+    fn call_on<P: Platform>(&mut self, cpu: &mut Caller, bus: &mut P) -> Outcome {
         let linear = (cpu.cs.base as u32).wrapping_add(cpu.rip as u32);
         let Some(GuestPhys(at)) = bus.translate(linear, false) else { return Outcome::NotRom };
         // Just after reset the code runs from the image below 4 GiB.

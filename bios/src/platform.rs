@@ -242,3 +242,71 @@ pub trait Platform {
     /// The configuration.
     fn config(&self) -> &BiosConfig;
 }
+
+/// By reference: the services are compiled once, whoever's machine they run on.
+impl<T: Platform + ?Sized> Platform for &mut T {
+    #[inline]
+    fn ram(&self) -> GuestRam {
+        (**self).ram()
+    }
+
+    #[inline]
+    fn translate(&mut self, linear: u32, write: bool) -> Option<GuestPhys> {
+        (**self).translate(linear, write)
+    }
+
+    #[inline]
+    fn mem_read(&mut self, at: GuestPhys, width: u8) -> u32 {
+        (**self).mem_read(at, width)
+    }
+
+    #[inline]
+    fn mem_write(&mut self, at: GuestPhys, width: u8, value: u32) {
+        (**self).mem_write(at, width, value)
+    }
+
+    #[inline]
+    fn vga_move(&mut self, to: u32, from: u32, bytes: u32, down: bool) {
+        (**self).vga_move(to, from, bytes, down)
+    }
+
+    #[inline]
+    fn port_in(&mut self, port: u16, width: u8) -> u32 {
+        (**self).port_in(port, width)
+    }
+
+    #[inline]
+    fn port_out(&mut self, port: u16, width: u8, value: u32) {
+        (**self).port_out(port, width, value)
+    }
+
+    #[inline]
+    fn now(&self) -> Nanos {
+        (**self).now()
+    }
+
+    #[inline]
+    fn disk_count(&self) -> u8 {
+        (**self).disk_count()
+    }
+
+    #[inline]
+    fn disk(&self, disk: BiosDisk) -> Option<DiskInfo> {
+        (**self).disk(disk)
+    }
+
+    #[inline]
+    fn disk_io(&mut self, request: &DiskRequest<'_>) -> DiskStatus {
+        (**self).disk_io(request)
+    }
+
+    #[inline]
+    fn eject(&mut self, _disk: BiosDisk) {
+        (**self).eject(_disk)
+    }
+
+    #[inline]
+    fn config(&self) -> &BiosConfig {
+        (**self).config()
+    }
+}
