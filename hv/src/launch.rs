@@ -2,6 +2,8 @@
 
 // UNSAFETY: boot modules are read as slices; building guests changes to a larger stack.
 
+use core::sync::atomic::Ordering;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -72,8 +74,14 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
                 continue;
             }
         };
+        let before = mem::in_use();
         match builder.build(domains.len() + 1, &config) {
-            Ok(domain) => domains.push(Box::new(domain)),
+            Ok(domain) => {
+                let domain = Box::new(domain);
+                let own = mem::in_use().saturating_sub(before + domain.frames.bytes());
+                domain.overhead.store(own, Ordering::Relaxed);
+                domains.push(domain);
+            }
             Err(why) => log::error!("{}: {why}", config.name),
         }
     }

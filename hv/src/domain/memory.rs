@@ -104,6 +104,12 @@ fn slice<T>(start: HostPhys, bytes: u64) -> &'static [T] {
 }
 
 impl Frames {
+    /// Bytes of RAM and video memory.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.low_bytes + self.high_bytes + self.vram_bytes
+    }
+
     /// Frames for `ram` bytes of RAM (a multiple of 4 KiB), `vram` of video memory, and a copy of the firmware
     /// image. `None` when memory is short; then nothing was taken for good.
     #[must_use]

@@ -138,6 +138,8 @@ pub struct Domain<B: Backend> {
     pub retime: AtomicBool,
     /// Resets so far.
     pub reboots: AtomicUsize,
+    /// Bytes of the host's memory that it took beyond its RAM and its video memory, when it was started.
+    pub overhead: AtomicU64,
     /// Memory for its disks' writes ran out; that was said.
     starved: AtomicBool,
     /// What it writes to host disks is thrown away.
@@ -205,6 +207,7 @@ impl<B: Backend> Domain<B> {
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
             reboots: AtomicUsize::new(0),
+            overhead: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             snapshot,
         }

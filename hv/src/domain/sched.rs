@@ -53,7 +53,10 @@ pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, files: Vec<Entry>, cpu: B::
         console::completed(cookie, status == block::Status::Done);
     });
     for domain in &world.domains {
+        let before = crate::mem::in_use();
         if domain.power_on() {
+            let tables = crate::mem::in_use().saturating_sub(before);
+            domain.overhead.fetch_add(tables, Ordering::Relaxed);
             domain.set_state(State::Running);
             console::started(domain);
         } else {

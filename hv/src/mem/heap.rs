@@ -27,3 +27,11 @@ impl OomHandler for FromFrames {
 
 #[global_allocator]
 static HEAP: Talck<RawIrqLock, FromFrames> = Talc::new(FromFrames).lock();
+
+/// Bytes that were taken from the frame allocator, and how many of them are in use.
+pub(super) fn claimed_and_used() -> (u64, u64) {
+    let heap = HEAP.lock();
+    let counters = heap.get_counters();
+    let free = counters.available_bytes as u64;
+    (counters.claimed_bytes as u64, counters.claimed_bytes as u64 - free)
+}

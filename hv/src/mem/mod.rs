@@ -36,6 +36,15 @@ pub fn virt_to_phys<T: ?Sized>(pointer: *const T) -> Phys {
     }
 }
 
+/// Bytes of physical memory in use: frames, without what the heap still has free.
+#[cfg(target_os = "none")]
+#[must_use]
+pub fn in_use() -> u64 {
+    let stats = frames::stats();
+    let (claimed, used) = heap::claimed_and_used();
+    (stats.total - stats.free).saturating_sub(claimed) + used
+}
+
 /// Fills `bytes` of RAM that the caller owns with zeros.
 pub fn zero(start: Phys, bytes: u64) {
     // SAFETY: the caller owns the frames, and all RAM is mapped writable at this address.

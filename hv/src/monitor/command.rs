@@ -365,6 +365,8 @@ fn guest<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), Refu
     )?;
     let (low, high) = (machine.ram.low_size() >> 10, machine.ram.high_size() >> 10);
     writeln!(out, "memory: {low} KiB below 4 GiB, {high} KiB above")?;
+    let own = domain.overhead.load(Ordering::Relaxed) >> 10;
+    writeln!(out, "the hypervisor's for it: {own} KiB beyond RAM and video memory")?;
     writeln!(out, "ends: {:?}", domain.actions)?;
     if let Some(why) = machine.stop_request() {
         writeln!(out, "asked to stop: {why:?}")?;

@@ -38,10 +38,18 @@ fn ones(width: u8) -> u32 {
 
 impl Board {
     /// Reads `width` (1, 2 or 4) bytes from `port`. What nothing claims reads as all ones.
-    #[inline]
+    #[inline(always)]
     pub fn port_in(&mut self, port: u16, width: u8, now: Nanos, fx: &mut Effects) -> u32 {
         if width == 1 {
             return self.in_byte(port, now, fx).into();
+        }
+        self.in_wide(port, width, now, fx)
+    }
+
+    fn in_wide(&mut self, port: u16, width: u8, now: Nanos, fx: &mut Effects) -> u32 {
+        let pm = self.pci_ports.pm;
+        if pm != 0 && port & 0xffc0 == pm {
+            return self.pm.read(port as u8 & 0x3f, width, now) & ones(width);
         }
         match port {
             0xcf8 if width == 4 => return self.pci.address(),
@@ -64,7 +72,7 @@ impl Board {
     }
 
     /// Writes the low `width` (1, 2 or 4) bytes of `value` to `port`. What nothing claims is dropped.
-    #[inline]
+    #[inline(always)]
     #[allow(clippy::too_many_arguments, reason = "an access is an address, a value and a time")]
     pub fn port_out<V: Vram + ?Sized>(
         &mut self,
@@ -76,9 +84,21 @@ impl Board {
         fx: &mut Effects,
     ) {
         if width == 1 {
-            self.out_byte(port, value as u8, now, fx);
-            return;
+            return self.out_byte(port, value as u8, now, fx);
         }
+        self.out_wide(vram, port, width, value, now, fx);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "an access is an address, a value and a time")]
+    fn out_wide<V: Vram + ?Sized>(
+        &mut self,
+        vram: &V,
+        port: u16,
+        width: u8,
+        value: u32,
+        now: Nanos,
+        fx: &mut Effects,
+    ) {
         match port {
             0xcf8 if width == 4 => return self.pci.set_address(value),
             0xcfc..=0xcff => return self.pci_write(port, width, value, fx),
@@ -104,7 +124,7 @@ impl Board {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn in_byte(&mut self, port: u16, now: Nanos, fx: &mut Effects) -> u8 {
         let low = port as u8;
         match port {
@@ -161,7 +181,7 @@ impl Board {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn out_byte(&mut self, port: u16, value: u8, now: Nanos, fx: &mut Effects) {
         let low = port as u8;
         match port {
@@ -175,7 +195,10 @@ impl Board {
             }
             0x40..=0x43 => {
                 self.pit.write(low & 3, value, now);
-                self.advance_pit(now, fx);
+                // The other channels drive no interrupt line.
+                if matches!(low & 3, 0 | 3) {
+                    self.advance_pit(now, fx);
+                }
             }
             0x3f8..=0x3ff => self.com_out(0, low & 7, value, now, fx),
             0x2f8..=0x2ff => self.com_out(1, low & 7, value, now, fx),
