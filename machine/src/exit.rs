@@ -193,12 +193,25 @@ impl Machine {
             trap_single_step(vcpu);
             return None;
         }
-        match self.insn_len(cpu, vcpu) {
-            Ok(len) => {
-                self.skip(vcpu, len);
+        let base = vcpu.segment(SegReg::Cs).base;
+        if let Some(len) = cpu.cache.len(vcpu.rip(), vcpu.reg(SysReg::Cr3), base) {
+            self.skip(vcpu, len);
+            return None;
+        }
+        self.next_unknown(cpu, vcpu)
+    }
+
+    /// As [`Machine::next`], over an instruction whose length is not known yet.
+    #[cold]
+    #[inline(never)]
+    fn next_unknown<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Option<Why> {
+        match self.fetch(cpu, vcpu) {
+            Ok(insn) => {
+                self.skip(vcpu, insn.len);
                 None
             }
-            Err(resume) => no_length(vcpu, resume),
+            Err(Resume::Raise(fault)) => raise(vcpu, fault),
+            Err(_) => Some(Why::Unhandled(0xf)),
         }
     }
 
@@ -396,15 +409,6 @@ fn trap_single_step<V: Vcpu>(vcpu: &mut V) {
         let dr6 = vcpu.reg(SysReg::Dr6);
         vcpu.set_reg(SysReg::Dr6, dr6 | DR6_BS);
         vcpu.inject(Some(Event::exception(vector::DB, None)));
-    }
-}
-
-/// The instruction at RIP cannot be measured.
-#[cold]
-fn no_length<V: Vcpu>(vcpu: &mut V, resume: Resume) -> Option<Why> {
-    match resume {
-        Resume::Raise(fault) => raise(vcpu, fault),
-        _ => Some(Why::Unhandled(0xf)),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::insn::{Insn, Memory, Op, Place, Trap};
 use crate::memmap::Region;
 use arch::exit::NestedFault;
 use arch::paging::Paging;
-use arch::{Access, Fault, GuestPhys, GuestVirt, Resume, SegReg, SysReg, Vcpu, Why};
+use arch::{Access, Fault, GuestPhys, GuestVirt, Resume, SegReg, Vcpu, Why};
 
 /// Memory for one instruction of one vCPU.
 pub(crate) struct GuestMemory<'a, H: Host> {
@@ -229,16 +229,6 @@ impl Machine {
             };
         }
         Ok(raw.len())
-    }
-
-    /// Length of the instruction at RIP, for exits where the CPU does not tell.
-    #[inline]
-    pub(crate) fn insn_len<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V) -> Result<u8, Resume> {
-        let base = vcpu.segment(SegReg::Cs).base;
-        match cpu.cache.len(vcpu.rip(), vcpu.reg(SysReg::Cr3), base) {
-            Some(len) => Ok(len),
-            None => self.fetch(cpu, vcpu).map(|insn| insn.len),
-        }
     }
 
     /// Carries out the commonest access to a device: a MOV between memory and a register, or of an

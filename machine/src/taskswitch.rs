@@ -77,7 +77,7 @@ impl Machine {
             rip = match (vcpu.next_rip(), event) {
                 (Some(next), _) => next,
                 (None, Some(event)) => rip.wrapping_add(event.insn_len.into()),
-                (None, None) => match self.insn_len(cpu, vcpu) {
+                (None, None) => match self.fetch(cpu, vcpu).map(|insn| insn.len) {
                     Ok(len) => rip.wrapping_add(len.into()),
                     Err(resume) => return resume,
                 },

@@ -126,7 +126,7 @@ impl InsnCache {
     /// The length of an instruction that exited by itself, such as CPUID: only its bytes are compared, as the
     /// CPU has said what it is.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn len(&self, rip: u64, cr3: u64, base: u64) -> Option<u8> {
         let entry = &self.entries[slot(rip)];
         let key = &entry.key;

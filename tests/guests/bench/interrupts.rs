@@ -55,6 +55,33 @@ macro_rules! until_interrupt {
     }};
 }
 
+/// Times an interrupt that was sent to oneself while interrupts were closed, until it was taken behind
+/// STI: ticks.
+macro_rules! sti_nop {
+    ($($code:literal),+ ;) => {{
+        let (ticks, taken): (u32, u32);
+        // SAFETY: the handlers clobber what is named here.
+        unsafe {
+            core::arch::asm!(
+                "xor r12d, r12d",
+                "cli",
+                "rdtsc",
+                "mov r8d, eax",
+                $($code,)+
+                "sti",
+                "nop",
+                "rdtsc",
+                "cli",
+                "sub eax, r8d",
+                out("eax") ticks, out("edx") _, out("ecx") _, out("r8") _,
+                out("r12") taken, in("r11") apic::BASE,
+            )
+        };
+        assert!(taken == 1, "the interrupt was not taken behind STI and NOP");
+        ticks
+    }};
+}
+
 /// Sets the gate to the short handler of the mode.
 fn gate(x2: bool) {
     let handler = if x2 { bench_handler_x2 as *const () } else { bench_handler as *const () };
@@ -64,7 +91,10 @@ fn gate(x2: bool) {
 /// All that xAPIC mode has.
 pub fn all(bench: &mut Bench) {
     gate(false);
-    bench.sample("self_ipi_xapic", 64, |_| {
+    bench.sample("self_ipi_sti_nop", 64, |_| {
+        (sti_nop!("mov dword ptr [r11 + 0x300], 0x40050";), 1 + 2 + 3)
+    });
+    bench.sample("self_ipi", 64, |_| {
         let (ticks, rounds) = until_interrupt!("mov dword ptr [r11 + 0x300], 0x40050";);
         (ticks, 1 + 3 + rounds)
     });
@@ -75,6 +105,10 @@ pub fn all(bench: &mut Bench) {
 /// All that x2APIC mode has.
 pub fn x2(bench: &mut Bench) {
     gate(true);
+    bench.sample("x2apic_self_ipi_sti_nop", 64, |_| {
+        let ticks = sti_nop!("mov ecx, 0x83f", "mov eax, 0x50", "xor edx, edx", "wrmsr";);
+        (ticks, 4 + 2 + 6)
+    });
     bench.sample("x2apic_self_ipi", 64, |_| {
         let (ticks, rounds) =
             until_interrupt!("mov ecx, 0x83f", "mov eax, 0x50", "xor edx, edx", "wrmsr";);

@@ -31,7 +31,9 @@ fn main() {
         interrupts::x2(&mut bench);
         apic::leave_x2();
     } else {
-        for name in ["lapic_read_x2apic", "eoi_x2apic", "x2apic_self_ipi"] {
+        for name in
+            ["lapic_read_x2apic", "eoi_x2apic", "x2apic_self_ipi_sti_nop", "x2apic_self_ipi"]
+        {
             skip(name, "no x2APIC");
         }
     }
@@ -44,6 +46,7 @@ fn instructions(bench: &mut Bench) {
         4,
         |_| op!("mov r9, rbx", "xor eax, eax", "cpuid", "mov rbx, r9"; out("r9") _),
     );
+    hypercall(bench);
     bench.fixed("rdmsr_apicbase", 2, |_| op!("mov ecx, 0x1b", "rdmsr";));
     let base = cpu::rdmsr(0x1b);
     bench.fixed("wrmsr_apicbase", 4, |_| {
@@ -78,6 +81,25 @@ fn instructions(bench: &mut Bench) {
         2,
         |_| op!("mov cr4, r9", "mov cr4, r10"; in("r9") cr4 ^ 0x80, in("r10") cr4),
     );
+}
+
+/// XENVER_version, where the hypervisor speaks Xen's interface (xen/include/public/version.h).
+fn hypercall(bench: &mut Bench) {
+    let [_, b, c, d] = cpu::cpuid(0x4000_0000, 0);
+    let name = [b, c, d].map(u32::to_le_bytes);
+    if name.as_flattened() != b"XenVMMXenVMM" {
+        return skip("vmcall", "no hypercalls");
+    }
+    // VMMCALL on AMD's processors, VMCALL on Intel's.
+    if cpu::cpuid(0, 0)[2] == u32::from_le_bytes(*b"ntel") {
+        bench.fixed("vmcall", 4, |_| {
+            op!("mov eax, 17", "xor edi, edi", "xor esi, esi", "vmcall"; out("rdi") _, out("rsi") _)
+        });
+    } else {
+        bench.fixed("vmcall", 4, |_| {
+            op!("mov eax, 17", "xor edi, edi", "xor esi, esi", "vmmcall"; out("rdi") _, out("rsi") _)
+        });
+    }
 }
 
 fn ports(bench: &mut Bench) {
