@@ -392,8 +392,10 @@ impl Machine {
         look_again(cpu)
     }
 
-    /// INIT from the monitor or another vCPU on this one's behalf.
+    /// The vCPU as at power-on. What was sent to it before, it never gets: an NMI from before a reset would reach a
+    /// system that has no handler yet.
     pub fn reset_vcpu<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
+        self.forget_messages(cpu.id);
         cpu.reset();
         self.publish_address(cpu);
         reset::power_on(vcpu);

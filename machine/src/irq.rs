@@ -100,6 +100,13 @@ impl Machine {
         &self.inboxes[vcpu]
     }
 
+    /// Throws away what is in a vCPU's inbox. Nobody sends now.
+    pub(crate) fn forget_messages(&self, vcpu: usize) {
+        if let Some(inbox) = self.inboxes.get(vcpu) {
+            let (_, _) = (inbox.take(), inbox.take_vectors());
+        }
+    }
+
     /// Empties the inbox.
     #[inline(never)]
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {

@@ -1,9 +1,10 @@
 //! Two CPUs work on one board at once. What one does in the middle of the other's access is played by a host that
-//! calls back.
+//! calls back. And messages that are under way when the computer is reset.
 
-use arch::{Exit, GuestPhys, Perm, Vcpu};
+use arch::{Exit, GuestPhys, Perm, SegReg, Vcpu};
+use devmodel::apicmsg::{DeliveryMode, Message};
 use devmodel::blk::{BlkError, BlkRequest};
-use host_tests::{Guest, Mode};
+use host_tests::{Guest, Mode, Setup};
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
 use machine::{Host, Machine};
 use std::cell::Cell;
@@ -52,4 +53,24 @@ fn an_interrupt_that_rises_while_another_cpu_lowers_the_8259s_pin_is_not_lost() 
     vcpu.next_rip = Some(vcpu.rip());
     assert_eq!(machine.on_exit(cpu, vcpu, &host, &Exit::Out { port: 0x3f8, width: 2 }), None);
     assert!(host.done.get() && machine.is_settled(), "the pin as it was before counts");
+}
+
+#[test]
+fn what_was_sent_to_a_vcpu_before_a_reset_does_not_reach_it_after() {
+    let mut guest = Guest::with(Setup { vcpus: 2, ..Setup::default() });
+    let send = |guest: &Guest, mode, vector| {
+        let message = Message { dest: 1, logical: false, mode, vector, level: false };
+        guest.machine.send(&guest.host, &message);
+    };
+    send(&guest, DeliveryMode::Nmi, 0);
+    send(&guest, DeliveryMode::Fixed, 0x41);
+    send(&guest, DeliveryMode::StartUp, 0x9a);
+    assert!(guest.machine.power_on(&guest.host));
+    for n in 0..2 {
+        guest.machine.reset_vcpu(&mut guest.cpus[n], &mut guest.vcpus[n]);
+    }
+    assert_eq!(guest.enter(1), None, "the start-up was for the system before");
+    send(&guest, DeliveryMode::StartUp, 0x10);
+    assert_eq!(guest.enter(1), Some(None), "and so was the NMI");
+    assert_eq!(guest.vcpus[1].segment(SegReg::Cs).base, 0x1_0000);
 }
