@@ -11,6 +11,7 @@ use crate::setup::{self, Need};
 use crate::{build, run};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,6 +79,12 @@ fn exits(vendor: Vendor, image: &Path, offline: bool) -> Result<Vec<Measured>> {
     let serial = outcome.guests.get("bench").map(|guest| guest.serial.as_slice());
     let said = String::from_utf8_lossy(serial.unwrap_or_default()).into_owned();
     let (measured, skipped) = measured(vendor.name(), &said);
+    let memory = outcome.log.iter().find_map(|line| line.split_once("vCPUs, "));
+    let image_kib = fs::metadata(image)?.len().div_ceil(1024);
+    say(format!(
+        "image: {image_kib} KiB; the guest costs {}",
+        memory.map_or("an unknown amount of memory", |(_, what)| what)
+    ));
     for line in skipped {
         say(format!("not measured on {}: {line}", vendor.name()));
     }

@@ -253,7 +253,9 @@ fn feed_serial<B: Backend>(domain: &Domain<B>) {
 
 /// A guest runs for the first time.
 pub fn started<B: Backend>(domain: &Domain<B>) {
-    log::info!("{}: started, {} vCPUs", domain.name, domain.slots.len());
+    let own = domain.overhead.load(Ordering::Relaxed) >> 10;
+    let (name, vcpus) = (&domain.name, domain.slots.len());
+    log::info!("{name}: started, {vcpus} vCPUs, {own} KiB beyond RAM and video memory");
     control::send(format_args!("@guest {} started", domain.name));
 }
 
