@@ -167,7 +167,7 @@ pub fn text<const N: usize>(value: &str) -> [u8; N] {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
     /// Guest-physical address.
-    pub address: u32,
+    pub address: u64,
     /// Bytes, 1 or more.
     pub len: u32,
 }
@@ -209,14 +209,14 @@ impl SegmentList {
     /// Adds a run, joined to the last where it continues it. False when the list is full.
     pub fn push(&mut self, address: u32, len: u32) -> bool {
         if let Some(last) = self.items[..self.len].last_mut()
-            && last.address.checked_add(last.len) == Some(address)
+            && last.address + u64::from(last.len) == u64::from(address)
             && let Some(joined) = last.len.checked_add(len)
         {
             last.len = joined;
             return true;
         }
         let Some(slot) = self.items.get_mut(self.len) else { return false };
-        *slot = Segment { address, len };
+        *slot = Segment { address: address.into(), len };
         self.len += 1;
         true
     }

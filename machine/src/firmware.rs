@@ -107,10 +107,7 @@ fn start<H: Host>(
         return DiskStatus::Error(DiskError::Medium);
     };
     for (segment, run) in used.iter_mut().zip(request.memory) {
-        let Ok(address) = u32::try_from(run.at.0) else {
-            return DiskStatus::Error(DiskError::Medium);
-        };
-        *segment = Segment { address, len: run.bytes };
+        *segment = Segment { address: run.at.0, len: run.bytes };
     }
     let token = io.token();
     let blk = BlkRequest {

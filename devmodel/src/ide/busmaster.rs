@@ -258,11 +258,11 @@ mod tests {
             let Walk::Bytes(n) = bm.walk(left, 512, &mut list, &mut prds) else { panic!() };
             left -= n;
             for s in list.as_slice() {
-                seen.extend(s.address..s.address + s.len);
+                seen.extend(s.address..s.address + u64::from(s.len));
             }
         }
-        let all: Vec<u32> =
-            (0..300u32).flat_map(|i| 0x1_0000 + i * 16..0x1_0006 + i * 16).take(1536).collect();
+        let all: Vec<u64> =
+            (0..300u64).flat_map(|i| 0x1_0000 + i * 16..0x1_0006 + i * 16).take(1536).collect();
         assert_eq!(seen, all);
     }
 

@@ -162,7 +162,7 @@ impl Module {
             DiskData::Guest(segments) => {
                 // Checked before the first byte moves.
                 let find = |s: &Segment| {
-                    frames.locate(GuestPhys(s.address.into()), s.len.into()).ok_or(BlkError::Dma)
+                    frames.locate(GuestPhys(s.address), s.len.into()).ok_or(BlkError::Dma)
                 };
                 for segment in segments {
                     find(segment)?;
@@ -275,7 +275,7 @@ pub(super) fn to_host(
         DiskData::Buffer(buffer) => push(mem::virt_to_phys(buffer.as_ptr()), buffer.len() as u32)?,
         DiskData::Guest(segments) => {
             for segment in segments {
-                let at = GuestPhys(segment.address.into());
+                let at = GuestPhys(segment.address);
                 let start = frames.locate(at, segment.len.into()).ok_or(BlkError::Dma)?;
                 push(start, segment.len)?;
             }
