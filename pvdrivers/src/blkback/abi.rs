@@ -207,6 +207,16 @@ impl Request {
         }
     }
 
+    /// The operation that the response names: of an indirect request the one inside. Linux's front end
+    /// gives a device up that answers otherwise.
+    #[must_use]
+    pub const fn answers_to(&self) -> u8 {
+        match self.body {
+            Body::Indirect { operation, .. } => operation,
+            _ => self.operation,
+        }
+    }
+
     /// The bytes of the slot, of which the first [`Layout::slot`] count; `handle` is the device's
     /// number.
     #[must_use]

@@ -122,12 +122,12 @@ impl BlkBack {
         let plan = match planner.plan(request) {
             Ok(Some(plan)) => plan,
             Ok(None) => {
-                self.answer(queue, request.id, request.operation, Status::Okay);
+                self.answer(queue, request.id, request.answers_to(), Status::Okay);
                 return true;
             }
             Err(status) => {
                 self.counters.refuse(status);
-                self.answer(queue, request.id, request.operation, status);
+                self.answer(queue, request.id, request.answers_to(), status);
                 return true;
             }
         };
@@ -136,7 +136,7 @@ impl BlkBack {
             queue,
             epoch: self.epoch,
             id: request.id,
-            operation: request.operation,
+            operation: request.answers_to(),
             steps,
             submitted: false,
             sector: request.sector,
