@@ -72,6 +72,8 @@ pub enum Why {
     Reset,
     /// Triple fault.
     TripleFault,
+    /// The guest says so itself, by a hypercall, with this reason (Xen's `SHUTDOWN_*`).
+    Crashed(u8),
     /// An access or instruction that cannot be emulated; the code says which kind.
     Unhandled(u64),
     /// The CPU refused its state.

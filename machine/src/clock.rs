@@ -46,6 +46,12 @@ impl Clock {
         self.start_tsc.saturating_add(ticks).saturating_add(2)
     }
 
+    /// Nanoseconds a tick, times 2^32.
+    #[must_use]
+    pub fn ns_per_tick(&self) -> u64 {
+        self.ns_per_tick
+    }
+
     /// Ticks of the TSC in a millisecond.
     #[must_use]
     pub fn tsc_khz(&self) -> u64 {

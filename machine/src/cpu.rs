@@ -5,6 +5,7 @@ use crate::insn::cache::InsnCache;
 use crate::memmap::LAPIC;
 use crate::msrs::Msrs;
 use crate::stats::Stats;
+use crate::xen::XenTimer;
 use arch::Nanos;
 use devmodel::lapic::{LapicConfig, LocalApic};
 
@@ -19,6 +20,8 @@ pub enum Activity {
     WaitForSipi,
     /// A BIOS service or device waits for the host's disk.
     WaitForDisk,
+    /// `SCHEDOP_poll`: until an event, or a time.
+    Polling,
 }
 
 /// One vCPU's own state.
@@ -41,6 +44,8 @@ pub struct Cpu {
     pub(crate) lapic_due: Option<Nanos>,
     /// Page number of the local APIC's registers; `u64::MAX` where they are not in memory.
     pub(crate) lapic_page: u64,
+    /// Timers of Xen's interface.
+    pub(crate) xen: XenTimer,
 }
 
 impl Cpu {
@@ -66,13 +71,18 @@ impl Cpu {
             attention: true,
             lapic_due: None,
             lapic_page: LAPIC >> 12,
+            xen: XenTimer::default(),
         }
     }
 
-    /// When the local APIC's timer wants [`Cpu::wake`].
+    /// When one of its timers (the local APIC's, or Xen's) wants [`Cpu::wake`].
     #[must_use]
+    #[inline]
     pub fn due(&self) -> Option<Nanos> {
-        self.lapic_due
+        match (self.lapic_due, self.xen.due()) {
+            (Some(lapic), Some(xen)) => Some(lapic.min(xen)),
+            (lapic, xen) => lapic.or(xen),
+        }
     }
 
     /// Interrupts and timers are looked at before the next entry: after a host interrupt, or a pause.
@@ -90,5 +100,6 @@ impl Cpu {
         self.attention = true;
         self.lapic_due = None;
         self.lapic_page = LAPIC >> 12;
+        self.xen = XenTimer::default();
     }
 }

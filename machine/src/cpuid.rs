@@ -2,6 +2,7 @@
 //!
 //! Leaves are computed once; an exit looks one up and patches the bits that follow the vCPU's state.
 
+use crate::xen;
 use alloc::vec::Vec;
 
 /// EAX, EBX, ECX, EDX.
@@ -89,6 +90,7 @@ pub struct CpuidPolicy {
     leaf7: [Regs; 2],
     leaf_d: [Regs; SUBLEAVES as usize],
     hypervisor: Regs,
+    xen: Option<xen::cpuid::Asked>,
     extended: Vec<Regs>,
     vcpus: u32,
     x2apic_shift: u32,
@@ -142,6 +144,7 @@ impl CpuidPolicy {
                 if has(0xd) { xsave_leaf(n as u32, &host) } else { [0; 4] }
             }),
             hypervisor,
+            xen: None,
             extended,
             vcpus,
             x2apic_shift: u32::BITS - (vcpus.max(1) - 1).leading_zeros(),
@@ -189,7 +192,7 @@ impl CpuidPolicy {
             return regs;
         }
         if leaf >= 0x4000_0000 {
-            return if leaf == 0x4000_0000 { self.hypervisor } else { [0; 4] };
+            return self.hypervisor_leaf(leaf, subleaf, vcpu.apic_id);
         }
         let mut regs = get(&self.basic, leaf);
         match leaf {
@@ -209,6 +212,21 @@ impl CpuidPolicy {
             _ => {}
         }
         regs
+    }
+
+    /// Xen's leaves, or without Xen's interface a name that makes no guest believe in another.
+    #[cold]
+    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, vcpu: u32) -> Regs {
+        match &self.xen {
+            Some(asked) => xen::cpuid::leaf(leaf, subleaf, &xen::cpuid::Asked { vcpu, ..*asked }),
+            None if leaf == 0x4000_0000 => self.hypervisor,
+            None => [0; 4],
+        }
+    }
+
+    /// Shows Xen's leaves.
+    pub fn show_xen(&mut self, asked: xen::cpuid::Asked) {
+        self.xen = Some(asked);
     }
 
     /// Extended topology: one thread a core, all cores in one package.

@@ -106,6 +106,20 @@ impl Drives {
         }
     }
 
+    /// Builds the hard disks in again, after a guest's drivers took them away.
+    pub fn attach_disks(&self, board: &mut Board) {
+        for (slot, unit) in Unit::ALL.into_iter().enumerate() {
+            if let Some(Some(Drive::Disk(media))) = self.slots.get(slot) {
+                board.ide.attach_disk(unit, DiskId(slot as u8), media);
+            }
+        }
+    }
+
+    /// Whether there is a hard disk in a slot.
+    pub fn is_disk(&self, slot: usize) -> bool {
+        matches!(self.slots.get(slot), Some(Some(Drive::Disk(_))))
+    }
+
     pub fn count(&self) -> u8 {
         self.count
     }
@@ -420,7 +434,7 @@ fn copy_ide(
     let mut rest = board.ide.buffer(token).unwrap_or(&mut []);
     for segment in segments.as_slice() {
         let (now, later) = rest.split_at_mut(rest.len().min(segment.len as usize));
-        let at = GuestPhys(segment.address.into());
+        let at = GuestPhys(segment.address);
         let moved = if to_guest { ram.write_slice(at, now) } else { ram.read(at, now) };
         moved.map_err(|_| BlkError::Dma)?;
         rest = later;

@@ -4,6 +4,7 @@
 use crate::host::Output;
 use arch::Why;
 use devmodel::apicmsg::Message;
+use devmodel::xenplat::Unplug;
 use devmodel::{fdc, ide};
 use heapless::Vec;
 
@@ -67,6 +68,8 @@ pub struct Effects {
     pub vga: bool,
     /// Address line 20 changed.
     pub a20: bool,
+    /// The guest's drivers take emulated devices away.
+    pub unplug: Option<Unplug>,
     any: bool,
 }
 

@@ -148,7 +148,8 @@ impl Machine {
             Exit::Rdtsc => self.rdtsc(vcpu, host),
             Exit::Rdpmc => Resume::Raise(Fault::GP0),
             Exit::Rdtscp | Exit::Invlpg => Resume::Raise(Fault::UD),
-            Exit::Hypercall | Exit::Undefined => Resume::Raise(Fault::UD),
+            Exit::Hypercall => self.hypercall(cpu, vcpu, host),
+            Exit::Undefined => Resume::Raise(Fault::UD),
             Exit::Exception { vector, error_code, qualification } => {
                 reflect(vector, error_code, qualification)
             }

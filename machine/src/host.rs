@@ -2,6 +2,7 @@
 
 use arch::{GuestPhys, Perm};
 use devmodel::blk::{BlkError, BlkRequest, Segment};
+use pvdrivers::{DomId, Port};
 
 /// Where a byte that the guest wrote comes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ pub enum Backing {
     Rom(u64),
     /// Video memory, from this offset.
     Vram(u64),
+    /// Another guest's RAM, which it granted.
+    Foreign(DomId, GuestPhys),
+    /// The pages that the hypervisor shares with the guest ([`xen::PAGES`](crate::xen::PAGES)), from this offset.
+    Xen(u64),
 }
 
 /// Data of a disk request.
@@ -82,6 +87,22 @@ pub trait Host {
 
     /// Network card `nic` may have room again for a frame that it had none for.
     fn nic_has_room(&self, _nic: u8) {}
+
+    /// Takes a page of this guest's, which it had granted, out of another's memory.
+    fn unmap_of(&self, domain: DomId, gpa: GuestPhys);
+
+    /// The guest gives up the rest of its vCPU's turn.
+    fn yield_turn(&self);
+
+    /// All of the guest's translations are flushed on all CPUs.
+    fn flush(&self);
+
+    /// A vCPU of a domain, this guest's or another's, has an event (`upcall`), or is to look again at what it
+    /// polls: [`Machine::announce`](crate::Machine::announce) is called for it.
+    fn announce(&self, domain: DomId, vcpu: usize, upcall: bool);
+
+    /// A back end of the hypervisor's has an event at this port of domain 0.
+    fn doorbell(&self, port: Port);
 
     /// The earliest time at which a chip of the board wants [`Machine::tick`](crate::Machine::tick) changed.
     fn board_due_changed(&self);

@@ -5,6 +5,7 @@ use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use crate::inbox::{self, Inbox};
 use crate::memmap::LAPIC;
+use crate::xen::SVR;
 use crate::{Machine, reset};
 use arch::control::rflags;
 use arch::{Event, SysReg, Vcpu};
@@ -60,6 +61,14 @@ impl Machine {
             DeliveryMode::Smi | DeliveryMode::Reserved => return,
         }
         host.kick(vcpu);
+    }
+
+    /// A non-maskable interrupt for a vCPU.
+    pub(crate) fn post_nmi<H: Host>(&self, host: &H, vcpu: usize) {
+        if let Some(inbox) = self.inboxes.get(vcpu) {
+            inbox.raise(inbox::NMI);
+            host.kick(vcpu);
+        }
     }
 
     /// Sends what a write to the interrupt command register asked for.
@@ -131,6 +140,9 @@ impl Machine {
         if flags & inbox::STARTUP != 0 && cpu.activity == Activity::WaitForSipi {
             reset::start_up(vcpu, self.inbox(cpu.id).startup_page());
             cpu.activity = Activity::Running;
+            if let Some(xen) = &self.xen {
+                xen.set_up(cpu.id);
+            }
         }
     }
 
@@ -167,14 +179,19 @@ impl Machine {
                 cpu.lapic_due = cpu.lapic.due();
             }
         }
+        self.expire_xen_timers(cpu, host);
         if cpu.activity == Activity::WaitForSipi {
             return false;
+        }
+        if self.settle_callback(cpu, host) {
+            cpu.attention = true;
         }
         self.take_tpr(cpu, vcpu);
         let enabled = vcpu.rflags() & rflags::IF != 0;
         let extint = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
         let vector = cpu.lapic.pending_vector();
-        let waiting = extint || vector.is_some();
+        let upcall = self.pending_upcall(cpu);
+        let waiting = extint || vector.is_some() || upcall.is_some();
         if cpu.activity == Activity::Halted {
             let wakes = cpu.nmi || (waiting && enabled);
             if !wakes {
@@ -189,21 +206,34 @@ impl Machine {
             }
             cpu.activity = Activity::Running;
         }
+        if cpu.activity == Activity::Polling {
+            // It asks again, and waits again if nothing has come.
+            cpu.activity = Activity::Running;
+        }
         let blocking = vcpu.blocking();
         if vcpu.pending_event().is_some() {
             // An interrupted delivery goes first; the rest waits for a window.
             self.ask_for_window(cpu, vcpu, waiting);
             return true;
         }
+        let mut upcall_waits = upcall.is_some();
         if cpu.nmi && !blocking.nmi && !blocking.shadow {
             cpu.nmi = false;
             vcpu.inject(Some(Event::NMI));
         } else if waiting && enabled && !blocking.shadow {
-            let vector = if extint { self.acknowledge_pic(host) } else { cpu.lapic.acknowledge() };
+            let vector = match upcall {
+                // Pending until the guest's handler clears it: nothing to acknowledge.
+                Some(vector) => {
+                    upcall_waits = false;
+                    Some(vector)
+                }
+                None if extint => self.acknowledge_pic(host),
+                None => cpu.lapic.acknowledge(),
+            };
             vcpu.inject(vector.map(Event::interrupt));
         }
         let more = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
-        let more = more || cpu.lapic.pending_vector().is_some();
+        let more = more || upcall_waits || cpu.lapic.pending_vector().is_some();
         self.ask_for_window(cpu, vcpu, more);
         true
     }
@@ -290,8 +320,12 @@ impl Machine {
         if offset & 0xf != 0 || width < 4 {
             return;
         }
-        let effect = cpu.lapic.write((offset >> 4) as u8, value as u32, self.now(host));
+        let number = (offset >> 4) as u8;
+        let effect = cpu.lapic.write(number, value as u32, self.now(host));
         self.lapic_effect(cpu, host, effect);
+        if number == SVR {
+            self.reassert_upcall(cpu);
+        }
     }
 
     /// Writes the task priority that xAPIC or x2APIC set through to the CPU.

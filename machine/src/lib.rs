@@ -35,6 +35,7 @@ mod pio;
 mod reset;
 pub mod stats;
 mod taskswitch;
+pub mod xen;
 
 pub use changer::ChangeError;
 pub use clock::Clock;
@@ -57,6 +58,8 @@ use disks::{BiosIo, Drives};
 use inbox::Inbox;
 use memmap::MemMap;
 use spin::Mutex;
+use xen::time::Pvclock;
+use xen::{Xen, XenConfig};
 
 /// What a guest computer is built with.
 pub struct MachineConfig {
@@ -85,6 +88,8 @@ pub struct MachineConfig {
     pub kernel: Option<Kernel>,
     /// Files for foreign firmware to find in fw_cfg, such as `vgaroms/vgabios.bin`.
     pub firmware_files: Vec<(&'static str, &'static [u8])>,
+    /// Xen's interface, if the guest is to find it.
+    pub xen: Option<XenConfig>,
 }
 
 /// One guest computer. Shared by the CPUs that run its vCPUs.
@@ -111,6 +116,8 @@ pub struct Machine {
     board_due: AtomicU64,
     stopping: AtomicBool,
     stop: Mutex<Option<Why>>,
+    /// Xen's interface.
+    pub(crate) xen: Option<Xen>,
 }
 
 impl Machine {
@@ -130,12 +137,21 @@ impl Machine {
             bios: mut bios_config,
             kernel,
             firmware_files,
+            xen,
         } = config;
         let vcpus = vcpus.max(1);
         let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
         let vram_bytes = vram.len() as u64 * 4;
         let memmap = MemMap::new(ram.low_size(), ram.high_size(), rom.len() as u64, vram_bytes);
-        let cpuid = CpuidPolicy::new(host_cpuid, vcpus as u32, clock.tsc_khz());
+        let mut cpuid = CpuidPolicy::new(host_cpuid, vcpus as u32, clock.tsc_khz());
+        let xen_platform = xen.is_some_and(|xen| xen.platform_pci);
+        let xen = xen.and_then(|xen| Xen::new(xen, vcpus));
+        if let Some(xen) = &xen {
+            xen.hub.memories.insert(xen.domid, ram);
+            let Pvclock { mul, shift } = Pvclock::new(&clock);
+            let (domid, tsc_khz) = (xen.domid.0.into(), clock.tsc_khz() as u32);
+            cpuid.show_xen(xen::cpuid::Asked { vcpu: 0, domid, tsc_khz, mul, shift });
+        }
         bios_config.low_ram = memmap.low_ram();
         bios_config.high_ram = memmap.high_ram();
         bios_config.apic_ids = (0..vcpus.min(255)).map(|id| id as u8).collect();
@@ -143,7 +159,8 @@ impl Machine {
         bios_config.framebuffer = memmap::LOW_RAM_MAX as u32;
         bios_config.pci_hole = (memmap::LOW_RAM_MAX as u32, memmap::IOAPIC as u32);
         let fw_cfg = fw_cfg(&memmap, vcpus, firmware_files);
-        let mut board = Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg });
+        let mut board =
+            Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg, xen_platform });
         let drives = Drives::new(drives);
         drives.attach(&mut board);
         board.attach_nics(&nics);
@@ -169,7 +186,14 @@ impl Machine {
             board_due: AtomicU64::new(u64::MAX),
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
+            xen,
         }
+    }
+
+    /// Xen's interface, if the guest finds it.
+    #[must_use]
+    pub fn xen(&self) -> Option<&Xen> {
+        self.xen.as_ref()
     }
 
     /// How many vCPUs it has.
@@ -227,7 +251,12 @@ impl Machine {
         *self.bios.lock() = Bios::new();
         self.bios_io.lock().forget();
         let now = self.now(host);
-        self.on_board(host, |board, fx| board.reset(now, fx));
+        let drives = self.drives.lock().clone();
+        self.on_board(host, |board, fx| {
+            board.reset(now, fx);
+            // What a guest's drivers took away is back.
+            drives.attach_disks(board);
+        });
         let shadow = self.rom.len().min(128 << 10);
         let start = memmap::MEGABYTE - shadow as u64;
         let image = &self.rom[self.rom.len() - shadow..];
@@ -239,7 +268,7 @@ impl Machine {
             log::error!("{error}");
             return false;
         }
-        self.memmap.lock().map_all(host)
+        self.memmap.lock().map_all(host) && self.xen_power_on(host)
     }
 
     /// Runs `work` on the locked board and then carries out its effects.
@@ -285,6 +314,9 @@ impl Machine {
         }
         if fx.intr {
             self.set_intr(host);
+        }
+        if let Some(unplug) = fx.unplug {
+            self.unplug(unplug);
         }
         if fx.remap || fx.vga || fx.a20 {
             self.remap(host, fx);

@@ -4,6 +4,8 @@
 use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
+use crate::xen::SVR;
+use crate::xen::cpuid::HYPERCALL_MSR;
 use arch::control::{cr0, efer};
 use arch::{Fault, SysReg, Vcpu};
 use devmodel::lapic::LapicEffect;
@@ -174,6 +176,8 @@ impl Machine {
             | MTRR_FIX_4K..=0x26f
             | MTRR_DEF_TYPE => cpu.msrs.mtrr(msr).map(|cell| *cell).ok_or(Fault::GP0),
             MISC_ENABLE => Ok(cpu.msrs.misc_enable),
+            // Where the hypercall page is cannot be read.
+            HYPERCALL_MSR if self.xen.is_some() => Ok(0),
             // Locked, VMX off.
             FEATURE_CONTROL => Ok(1),
             PLATFORM_ID | MCG_CAP | MCG_STATUS | BIOS_UPDT_TRIG => Ok(0),
@@ -232,19 +236,22 @@ impl Machine {
             X2APIC_FIRST..=X2APIC_LAST => {
                 let effect = cpu.lapic.write_msr(msr, value, self.now(host));
                 self.lapic_effect(cpu, host, effect.map_err(|_| Fault::GP0)?);
+                if msr == X2APIC_FIRST + u32::from(SVR) {
+                    self.reassert_upcall(cpu);
+                }
             }
             EFER => return self.write_efer(vcpu, value),
             TSC => {
                 let old = vcpu.reg(SysReg::TscOffset);
                 let new = value.wrapping_sub(host.tsc());
                 cpu.msrs.tsc_adjust = cpu.msrs.tsc_adjust.wrapping_add(new.wrapping_sub(old));
-                vcpu.set_reg(SysReg::TscOffset, new);
+                self.move_tsc(cpu, vcpu, new);
             }
             TSC_ADJUST => {
                 let delta = value.wrapping_sub(cpu.msrs.tsc_adjust);
                 cpu.msrs.tsc_adjust = value;
                 let old = vcpu.reg(SysReg::TscOffset);
-                vcpu.set_reg(SysReg::TscOffset, old.wrapping_add(delta));
+                self.move_tsc(cpu, vcpu, old.wrapping_add(delta));
             }
             STAR => vcpu.set_reg(SysReg::Star, value),
             SFMASK => vcpu.set_reg(SysReg::Sfmask, value & 0xffff_ffff),
@@ -283,12 +290,21 @@ impl Machine {
             SYSCFG | VM_CR if self.cpuid.is_amd() => {}
             HWCR if self.cpuid.is_amd() => cpu.msrs.hwcr = value & !(1 << 24),
             _ if self.is_quiet_amd_msr(msr) => {}
+            HYPERCALL_MSR if self.xen.is_some() => return self.write_hypercall_page(value),
             _ => {
                 cpu.msrs.log_unknown(cpu.id, msr, Some(value));
                 return Err(Fault::GP0);
             }
         }
         Ok(())
+    }
+
+    /// A guest moves its TSC: what Xen's clock says of it moves along.
+    fn move_tsc<V: Vcpu>(&self, cpu: &Cpu, vcpu: &mut V, offset: u64) {
+        vcpu.set_reg(SysReg::TscOffset, offset);
+        if let Some(xen) = &self.xen {
+            self.write_time(xen, cpu.id, offset);
+        }
     }
 
     /// EFER: only bits that CPUID reports; LME not while paging (SDM 3A "IA-32e Mode Operation").

@@ -76,6 +76,9 @@ pub enum AddError {
     Full,
 }
 
+/// Where the Xen platform device is, on boards that have it.
+pub const XEN_PLATFORM: DevFn = DevFn::new(3, 0);
+
 /// No function there.
 const EMPTY: u8 = 0xFF;
 
@@ -133,7 +136,8 @@ impl Bus {
     }
 
     /// The functions of the board that every installer knows: host bridge at 0.0, PIIX3 at 1.0 with
-    /// IDE at 1.1 and power management at 1.3, display at 2.0, Xen platform at 3.0.
+    /// IDE at 1.1 and power management at 1.3, display at 2.0. The Xen platform device, if there is
+    /// one, is added at 3.0 ([`XEN_PLATFORM`]).
     #[must_use]
     pub fn pc(frame_buffer: u32, rom: u32) -> Self {
         let mut bus = Self::new();
@@ -143,9 +147,8 @@ impl Bus {
             (1, 1, Kind::Piix3Ide),
             (1, 3, Kind::Piix4Pm),
             (2, 0, Kind::Vga { frame_buffer, rom }),
-            (3, 0, Kind::XenPlatform),
         ] {
-            // An empty bus has room for six functions in six places.
+            // An empty bus has room for five functions in five places.
             let _ = bus.add(DevFn::new(device, function), kind);
         }
         bus

@@ -11,10 +11,17 @@ const ISA: DevFn = DevFn::new(1, 0);
 const IDE: DevFn = DevFn::new(1, 1);
 const PM: DevFn = DevFn::new(1, 3);
 const VGA: DevFn = DevFn::new(2, 0);
-const XEN: DevFn = DevFn::new(3, 0);
+const XEN: DevFn = XEN_PLATFORM;
 
 fn bus() -> Bus {
-    Bus::pc(16 << 20, 0)
+    pc(16 << 20, 0)
+}
+
+/// The board with the Xen platform device.
+fn pc(frame_buffer: u32, rom: u32) -> Bus {
+    let mut bus = Bus::pc(frame_buffer, rom);
+    bus.add(XEN_PLATFORM, Kind::XenPlatform).unwrap();
+    bus
 }
 
 fn select(bus: &mut Bus, at: DevFn, register: u8) {
@@ -108,7 +115,7 @@ fn a_base_address_tells_its_size_and_its_moves() {
 
 #[test]
 fn an_expansion_rom_has_its_own_enable() {
-    let mut bus = Bus::pc(32 << 20, 0x9000);
+    let mut bus = pc(32 << 20, 0x9000);
     let _ = put(&mut bus, VGA, 0x30, 4, 0xFFFF_FFFE);
     assert_eq!(get(&mut bus, VGA, 0x30, 4), 0xFFFF_0000);
     let _ = put(&mut bus, VGA, 4, 2, 2);
@@ -305,7 +312,7 @@ fn seabios_boot_script() {
 fn a_random_walk_keeps_the_invariants_and_survives_save_and_load() {
     for seed in 0..8 {
         let mut rng = Rng::new(seed);
-        let mut bus = Bus::pc(16 << 20, 0x1_0000);
+        let mut bus = pc(16 << 20, 0x1_0000);
         for _ in 0..8_000 {
             let at = DevFn(rng.byte() & 0x1F);
             match rng.below(6) {
@@ -329,7 +336,7 @@ fn a_random_walk_keeps_the_invariants_and_survives_save_and_load() {
             }
             assert_eq!(bus.isa_irqs() & !0xDEF8, 0);
             if rng.one_in(4) {
-                let mut copy = Bus::pc(16 << 20, 0x1_0000);
+                let mut copy = pc(16 << 20, 0x1_0000);
                 copy.load(&bus.save()).unwrap();
                 assert_eq!(copy, bus);
             }

@@ -8,6 +8,7 @@
 mod mmio;
 mod nic;
 mod pio;
+mod xen;
 
 use crate::effects::Effects;
 use crate::memmap::{self, Windows};
@@ -82,6 +83,8 @@ pub struct BoardConfig {
     pub vram: u32,
     /// The items of the firmware configuration device.
     pub fw_cfg: FwCfg,
+    /// Whether the Xen platform device is there.
+    pub xen_platform: bool,
 }
 
 /// The chips and the wires.
@@ -104,7 +107,7 @@ pub struct Board {
     pub(crate) pci: pci::Bus,
     pub(crate) pm: AcpiPm,
     pub(crate) fw_cfg: FwCfg,
-    pub(crate) xen_platform: XenPlatform,
+    pub(crate) xen_platform: Option<XenPlatform>,
     nics: Vec<nic::Slot>,
     port92: Port92,
     reset: ResetControl,
@@ -128,7 +131,12 @@ impl Board {
     /// A board after power-on.
     #[must_use]
     pub fn new(config: BoardConfig) -> Board {
-        let BoardConfig { wall_clock, vram, fw_cfg } = config;
+        let BoardConfig { wall_clock, vram, fw_cfg, xen_platform } = config;
+        let mut pci = pci::Bus::pc(vram, 0);
+        if xen_platform {
+            // The place is free on a new bus.
+            let _ = pci.add(pci::XEN_PLATFORM, pci::Kind::XenPlatform);
+        }
         Board {
             wall_clock,
 
@@ -143,10 +151,10 @@ impl Board {
             fdc: Fdc::new(),
             ide: Box::new(Ide::new()),
             vga: Vga::new(vram),
-            pci: pci::Bus::pc(vram, 0),
+            pci,
             pm: AcpiPm::new(AcpiPmConfig { wide_timer: true }),
             fw_cfg,
-            xen_platform: XenPlatform::new(),
+            xen_platform: xen_platform.then(XenPlatform::new),
             nics: Vec::new(),
             port92: Port92::new(),
             reset: ResetControl::new(),
@@ -370,7 +378,7 @@ impl Board {
             Some(pci::Region::Memory { address, .. }) => address,
             _ => 0,
         };
-        let (vga, xen) = (DevFn::new(2, 0), DevFn::new(3, 0));
+        let (vga, xen) = (DevFn::new(2, 0), pci::XEN_PLATFORM);
         Windows {
             lfb: bar(vga, 0),
             vga_registers: bar(vga, 2),
@@ -420,7 +428,9 @@ impl Board {
         self.vga.reset();
         self.pci.reset();
         self.pm = AcpiPm::new(AcpiPmConfig { wide_timer: true });
-        self.xen_platform = XenPlatform::new();
+        if let Some(platform) = &mut self.xen_platform {
+            platform.reset();
+        }
         self.reset_nics();
         self.port92 = Port92::new();
         self.reset = ResetControl::new();

@@ -2,13 +2,14 @@
 //! bridge splits them.
 
 use super::Board;
+use super::xen::REGION;
 use crate::effects::Effects;
 use crate::host::Output;
 use arch::{Nanos, Why};
 use devmodel::acpipm::PowerEffect;
 use devmodel::dma::DmaUnit;
 use devmodel::ide::{self, Bus};
-use devmodel::pci::{DevFn, PciEffect, Region};
+use devmodel::pci::{DevFn, PciEffect, Region, XEN_PLATFORM};
 use devmodel::pic::PicUnit;
 use devmodel::ps2::Ps2Effect;
 use devmodel::reset::Reset;
@@ -26,6 +27,8 @@ pub(super) struct PciPorts {
     pm: u16,
     /// Bus-master IDE: 16 ports. 0: not decoded.
     bus_master: u16,
+    /// Xen platform device: 256 ports. 0: not decoded.
+    xen: u16,
 }
 
 fn ones(width: u8) -> u32 {
@@ -52,6 +55,9 @@ impl Board {
             return self.pm.read(port as u8 & 0x3f, width, now) & ones(width);
         }
         match port {
+            0x10..=0x13 if self.xen_platform.is_some() => {
+                return self.xen_in(port as u8 & 3, width);
+            }
             0xcf8 if width == 4 => return self.pci.address(),
             0xcfc..=0xcff => return self.pci.read_data(port as u8, width),
             0x1f0 | 0x170 => return self.ide_data_in(channel(port), width, fx),
@@ -100,6 +106,9 @@ impl Board {
         fx: &mut Effects,
     ) {
         match port {
+            0x10..=0x13 if self.xen_platform.is_some() => {
+                return self.xen_out(port as u8 & 3, width, value, fx);
+            }
             0xcf8 if width == 4 => return self.pci.set_address(value),
             0xcfc..=0xcff => return self.pci_write(port, width, value, fx),
             0x1f0 | 0x170 => return self.ide_data_out(channel(port), width, value, fx),
@@ -156,6 +165,7 @@ impl Board {
                 value
             }
             0x80 => self.debugcon.post_code(),
+            0x10..=0x13 if self.xen_platform.is_some() => self.xen_in(low & 3, 1) as u8,
             0x00..=0x0f => self.dma.read(DmaUnit::Bytes, low),
             0xc0..=0xdf => self.dma.read(DmaUnit::Words, (low - 0xc0) >> 1),
             0x81..=0x8f => self.dma.read_page(low & 15),
@@ -209,6 +219,9 @@ impl Board {
                 self.settle_rtc(fx);
             }
             0x80 => self.debugcon.write_post_code(value),
+            0x10..=0x13 if self.xen_platform.is_some() => {
+                self.xen_out(low & 3, 1, value.into(), fx);
+            }
             0x00..=0x0f => self.dma_out(DmaUnit::Bytes, low, value, fx),
             0xc0..=0xdf => self.dma_out(DmaUnit::Words, (low - 0xc0) >> 1, value, fx),
             0x81..=0x8f => self.dma.write_page(low & 15, value),
@@ -388,12 +401,14 @@ impl Board {
         match effect {
             PciEffect::Nothing => {}
             PciEffect::Decode(_) | PciEffect::Device(_) => {
+                let ports = |at, n| match self.pci.function(at).and_then(|f| f.region(n)) {
+                    Some(Region::Io { port, .. }) => port,
+                    _ => 0,
+                };
                 self.pci_ports = PciPorts {
                     pm: self.pci.pm_base().unwrap_or(0),
-                    bus_master: match self.pci.function(IDE).and_then(|f| f.region(4)) {
-                        Some(Region::Io { port, .. }) => port,
-                        _ => 0,
-                    },
+                    bus_master: ports(IDE, 4),
+                    xen: ports(XEN_PLATFORM, 0),
                 };
                 self.move_nics();
                 // The command register may have let go of an interrupt pin.
@@ -410,7 +425,7 @@ impl Board {
     }
 
     fn in_pci_ports(&mut self, port: u16, width: u8, now: Nanos, fx: &mut Effects) -> Option<u32> {
-        let PciPorts { pm, bus_master } = self.pci_ports;
+        let PciPorts { pm, bus_master, xen } = self.pci_ports;
         if pm != 0 && port & 0xffc0 == pm {
             return Some(self.pm.read(port as u8 & 0x3f, width, now) & ones(width));
         }
@@ -425,6 +440,9 @@ impl Board {
         if port & 0xfffc == GPE {
             return Some(self.pm.read_gpe(port as u8 & 3, width));
         }
+        if xen != 0 && port & !(REGION - 1) == xen {
+            return Some(self.xen_region_in(port as u8, width));
+        }
         self.nic_in(port, width, now, fx)
     }
 
@@ -436,7 +454,7 @@ impl Board {
         now: Nanos,
         fx: &mut Effects,
     ) -> bool {
-        let PciPorts { pm, bus_master } = self.pci_ports;
+        let PciPorts { pm, bus_master, xen } = self.pci_ports;
         if pm != 0 && port & 0xffc0 == pm {
             match self.pm.write(port as u8 & 0x3f, width, value, now) {
                 PowerEffect::Nothing => {}
@@ -465,6 +483,10 @@ impl Board {
         if port & 0xfffc == GPE {
             self.pm.write_gpe(port as u8 & 3, width, value);
             self.settle_pm(fx);
+            return true;
+        }
+        if xen != 0 && port & !(REGION - 1) == xen {
+            self.xen_region_out(port as u8, width, value, fx);
             return true;
         }
         self.nic_out(port, width, value, now, fx)

@@ -3,10 +3,15 @@
 use crate::{MockCpu, MockHost};
 use arch::control::{cr0, cr4, efer};
 use arch::exit::NestedFault;
-use arch::{Access, Event, Exit, GuestPhys, GuestRam, Nanos, SegReg, Segment, SysReg, Vcpu, Why};
+use arch::{
+    Access, Event, Exit, GuestPhys, GuestRam, Nanos, SegReg, Segment, SharedPage, SysReg, Vcpu, Why,
+};
 use bios::BiosConfig;
 use devmodel::rtc::WallClock;
+use machine::xen::{Hub, XenConfig};
 use machine::{Clock, Cpu, Drive, Machine, MachineConfig, Nic, SLOTS};
+use pvdrivers::DomId;
+use pvdrivers::event::EventChannels;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Where [`Guest::at`] puts code.
@@ -41,6 +46,8 @@ pub struct Setup {
     pub nics: Vec<Nic>,
     /// A firmware image instead of the project's own.
     pub firmware: Option<&'static [u8]>,
+    /// It finds Xen's interface, as domain 1.
+    pub xen: bool,
 }
 
 impl Default for Setup {
@@ -53,6 +60,7 @@ impl Default for Setup {
             memory: None,
             nics: Vec::new(),
             firmware: None,
+            xen: false,
         }
     }
 }
@@ -91,11 +99,14 @@ pub fn host_cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 /// RAM for tests, zeroed; it stays until the process ends.
 #[must_use]
 pub fn leak_ram(low: u64, high: u64) -> GuestRam {
-    let cells = |bytes: u64| {
-        let cells: Vec<AtomicU64> = (0..bytes / 8).map(|_| AtomicU64::new(0)).collect();
-        &*cells.leak()
-    };
-    GuestRam::new(cells(low), cells(high))
+    GuestRam::new(leak_cells(low), leak_cells(high))
+}
+
+/// Zeroed memory that stays until the process ends.
+#[must_use]
+pub fn leak_cells(bytes: u64) -> &'static [AtomicU64] {
+    let cells: Vec<AtomicU64> = (0..bytes / 8).map(|_| AtomicU64::new(0)).collect();
+    cells.leak()
 }
 
 /// Video memory for tests: 1 MiB.
@@ -115,7 +126,7 @@ impl Guest {
     /// A guest after power-on; all vCPUs in real mode at [`CODE`].
     #[must_use]
     pub fn with(setup: Setup) -> Guest {
-        let Setup { low, high, vcpus, drives, memory, nics, firmware } = setup;
+        let Setup { low, high, vcpus, drives, memory, nics, firmware, xen } = setup;
         let (ram, vram) = memory.unwrap_or_else(|| (leak_ram(low, high), leak_vram()));
         let host = MockHost::new(ram);
         let mut built = [None; SLOTS];
@@ -137,6 +148,14 @@ impl Guest {
             bios: BiosConfig::default(),
             kernel: None,
             firmware_files: Vec::new(),
+            xen: xen.then(|| XenConfig {
+                domid: DomId(1),
+                hub: Box::leak(Box::new(Hub::new())),
+                pages: leak_cells(machine::xen::PAGES as u64 * 4096),
+                wall_seconds: 1_700_000_000,
+                uuid: *b"a guest's number",
+                platform_pci: true,
+            }),
         });
         let cpus: Vec<Cpu> = (0..vcpus).map(|n| Cpu::new(n, machine.physical_bits())).collect();
         let mut guest = Guest { machine, host, cpus, vcpus: vec![MockCpu::default(); vcpus] };
@@ -187,6 +206,30 @@ impl Guest {
         for n in 0..2048 {
             self.store(TABLES + 0x2000 + 8 * n, 8, n << 21 | 0x83);
         }
+    }
+
+    /// The page of `struct shared_info`.
+    #[must_use]
+    pub fn shared_info(&self) -> SharedPage {
+        self.machine.xen().expect("built with Xen's interface").shared_info()
+    }
+
+    /// The event channels of all domains.
+    #[must_use]
+    pub fn machine_events(&self) -> &'static spin::Mutex<EventChannels> {
+        &self.machine.xen().expect("built with Xen's interface").hub.events
+    }
+
+    /// Switches a vCPU's local APIC on by its spurious-interrupt register.
+    pub fn enable_lapic(&mut self, n: usize) {
+        let now = self.machine.now(&self.host);
+        let _ = self.cpus[n].lapic.write(0xf, 0x1ff, now);
+    }
+
+    /// A vCPU's handler writes its local APIC's end-of-interrupt register.
+    pub fn end_of_interrupt(&mut self, n: usize) {
+        let now = self.machine.now(&self.host);
+        let _ = self.cpus[n].lapic.write(0xb, 0, now);
     }
 
     /// Writes RAM.

@@ -4,6 +4,7 @@ use arch::{GuestPhys, GuestRam, Perm};
 use devmodel::blk::{BlkError, BlkOp, BlkRequest, SECTOR};
 use machine::Host;
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
+use pvdrivers::{DomId, Port};
 use std::cell::{Cell, RefCell};
 
 /// A call that the machine made.
@@ -23,6 +24,16 @@ pub enum Call {
     SetXcr0(u64),
     /// [`Host::nic_has_room`].
     NicHasRoom(u8),
+    /// [`Host::yield_turn`].
+    Yield,
+    /// [`Host::flush`].
+    Flush,
+    /// [`Host::unmap_of`]: whose, where.
+    UnmapOf(DomId, u64),
+    /// [`Host::announce`].
+    Announce(DomId, usize, bool),
+    /// [`Host::doorbell`].
+    Doorbell(Port),
 }
 
 /// A host whose clock is turned by the test.
@@ -111,7 +122,7 @@ impl MockHost {
             DiskData::Guest(segments) => {
                 for segment in segments {
                     let (now, later) = image.split_at_mut(image.len().min(segment.len as usize));
-                    let at = GuestPhys(segment.address.into());
+                    let at = GuestPhys(segment.address);
                     let ram = self.ram;
                     let moved = if read { ram.write_slice(at, now) } else { ram.read(at, now) };
                     moved.map_err(|_| BlkError::Dma)?;
@@ -173,6 +184,26 @@ impl Host for MockHost {
 
     fn nic_has_room(&self, nic: u8) {
         self.note(Call::NicHasRoom(nic));
+    }
+
+    fn yield_turn(&self) {
+        self.note(Call::Yield);
+    }
+
+    fn unmap_of(&self, domain: DomId, gpa: GuestPhys) {
+        self.note(Call::UnmapOf(domain, gpa.0));
+    }
+
+    fn flush(&self) {
+        self.note(Call::Flush);
+    }
+
+    fn announce(&self, domain: DomId, vcpu: usize, upcall: bool) {
+        self.note(Call::Announce(domain, vcpu, upcall));
+    }
+
+    fn doorbell(&self, port: Port) {
+        self.note(Call::Doorbell(port));
     }
 
     fn board_due_changed(&self) {}

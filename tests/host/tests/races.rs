@@ -7,6 +7,7 @@ use devmodel::blk::{BlkError, BlkRequest};
 use host_tests::{Guest, Mode, Setup};
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
 use machine::{Host, Machine};
+use pvdrivers::{DomId, Port};
 use std::cell::Cell;
 
 /// A host without disks. When the guest prints, "another CPU" offers a byte to its second serial port.
@@ -34,6 +35,11 @@ impl Host for Interrupting<'_> {
     }
     fn tray(&self, _: u8, _: bool) {}
     fn set_xcr0(&self, _: u64) {}
+    fn yield_turn(&self) {}
+    fn flush(&self) {}
+    fn unmap_of(&self, _: DomId, _: GuestPhys) {}
+    fn announce(&self, _: DomId, _: usize, _: bool) {}
+    fn doorbell(&self, _: Port) {}
     fn board_due_changed(&self) {}
 }
 

@@ -1,0 +1,157 @@
+//! `HYPERVISOR_event_channel_op`, and where events go. Xen public "event_channel.h".
+
+use super::Xen;
+use super::hypercall::{Call, Outcome};
+use crate::Machine;
+use crate::host::Host;
+use arch::{SharedPage, Vcpu};
+use pvdrivers::abi::event_channel::{
+    AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, EventOp, ExpandArray,
+    FIFO_LINK_BITS, InitControl, PortArg, Reset, SetPriority, Status,
+};
+use pvdrivers::abi::xen::Virq;
+use pvdrivers::event::{Deliver, Progress};
+use pvdrivers::{DomId, Errno, Port};
+
+impl Machine {
+    /// `event_channel_op(cmd, arg)`.
+    pub(crate) fn event_channel_op<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Outcome {
+        let op = EventOp(call.args[0] as u32);
+        if op == EventOp::RESET {
+            return match self.reset_events_op(vcpu, call) {
+                Ok(Progress::Done) => Outcome::Done(0),
+                Ok(Progress::Again) => Outcome::Again,
+                Err(errno) => errno.into(),
+            };
+        }
+        self.event_op(vcpu, host, call, op).map(|()| 0).into()
+    }
+
+    fn event_op<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+        op: EventOp,
+    ) -> Result<(), Errno> {
+        let Call { xen, width, .. } = *call;
+        let (at, own) = (call.pointer(1), xen.domid);
+        let events = || xen.hub.events.lock();
+        match op {
+            EventOp::SEND => {
+                let PortArg { port } = self.claim(vcpu, at, width)?;
+                let deliver = events().send(own, Port(port))?;
+                deliver_to(host, deliver);
+            }
+            EventOp::UNMASK => {
+                let PortArg { port } = self.claim(vcpu, at, width)?;
+                let deliver = events().unmask(own, Port(port))?;
+                deliver_to(host, deliver);
+            }
+            EventOp::CLOSE => {
+                let PortArg { port } = self.claim(vcpu, at, width)?;
+                events().close(own, Port(port))?;
+            }
+            EventOp::ALLOC_UNBOUND => {
+                let arg: AllocUnbound = self.claim(vcpu, at, width)?;
+                let made = events().alloc_unbound(own, DomId(arg.dom), DomId(arg.remote_dom))?;
+                self.give(vcpu, at, width, &AllocUnbound { port: made.0, ..arg })?;
+            }
+            EventOp::BIND_INTERDOMAIN => {
+                let arg: BindInterdomain = self.claim(vcpu, at, width)?;
+                let (remote, port) = (DomId(arg.remote_dom), Port(arg.remote_port));
+                let (local, deliver) = events().bind_interdomain(own, remote, port)?;
+                deliver_to(host, deliver);
+                self.give(vcpu, at, width, &BindInterdomain { local_port: local.0, ..arg })?;
+            }
+            EventOp::BIND_VIRQ => {
+                let arg: BindVirq = self.claim(vcpu, at, width)?;
+                let port = events().bind_virq(own, arg.virq, arg.vcpu)?.0;
+                self.give(vcpu, at, width, &BindVirq { port, ..arg })?;
+            }
+            EventOp::BIND_IPI => {
+                let arg: BindIpi = self.claim(vcpu, at, width)?;
+                let port = events().bind_ipi(own, arg.vcpu)?.0;
+                self.give(vcpu, at, width, &BindIpi { port, ..arg })?;
+            }
+            EventOp::BIND_PIRQ => {
+                let arg: BindPirq = self.claim(vcpu, at, width)?;
+                let port = events().bind_pirq(own, arg.pirq)?.0;
+                self.give(vcpu, at, width, &BindPirq { port, ..arg })?;
+            }
+            EventOp::STATUS => {
+                let mut arg: Status = self.claim(vcpu, at, width)?;
+                let status = events().status(own, DomId(arg.dom), Port(arg.port))?;
+                status.fill(&mut arg);
+                self.give(vcpu, at, width, &arg)?;
+            }
+            EventOp::BIND_VCPU => {
+                let arg: BindVcpu = self.claim(vcpu, at, width)?;
+                events().bind_vcpu(own, Port(arg.port), arg.vcpu)?;
+            }
+            EventOp::SET_PRIORITY => {
+                let arg: SetPriority = self.claim(vcpu, at, width)?;
+                events().set_priority(own, Port(arg.port), arg.priority)?;
+            }
+            EventOp::INIT_CONTROL => {
+                let arg: InitControl = self.claim(vcpu, at, width)?;
+                let page = self.frame(arg.control_gfn);
+                events().init_control(own, arg.vcpu, page, arg.offset)?;
+                self.give(vcpu, at, width, &InitControl { link_bits: FIFO_LINK_BITS, ..arg })?;
+            }
+            EventOp::EXPAND_ARRAY => {
+                let arg: ExpandArray = self.claim(vcpu, at, width)?;
+                let deliver = events().expand_array(own, self.frame(arg.array_gfn))?;
+                deliver_to(host, deliver);
+            }
+            _ => return Err(Errno::ENOSYS),
+        }
+        Ok(())
+    }
+
+    fn reset_events_op<V: Vcpu>(&self, vcpu: &V, call: &Call<'_>) -> Result<Progress, Errno> {
+        let arg: Reset = self.claim(vcpu, call.pointer(1), call.width)?;
+        call.xen.hub.events.lock().reset(call.xen.domid, DomId(arg.dom))
+    }
+
+    /// A virtual interrupt of this guest's.
+    pub(crate) fn raise_virq<H: Host>(&self, xen: &Xen, host: &H, vcpu: usize, virq: Virq) {
+        let deliver = xen.hub.events.lock().raise_virq(xen.domid, vcpu as u16, virq);
+        deliver_to(host, deliver);
+    }
+
+    /// A vCPU's `struct vcpu_info` moves to where its guest wants it.
+    pub(crate) fn move_vcpu_info<H: Host>(
+        &self,
+        xen: &Xen,
+        host: &H,
+        vcpu: u32,
+        page: Option<SharedPage>,
+        offset: u32,
+    ) -> Result<(), Errno> {
+        let mut events = xen.hub.events.lock();
+        let deliver = events.register_vcpu_info(xen.domid, vcpu, page, offset)?;
+        drop(events);
+        deliver_to(host, deliver);
+        Ok(())
+    }
+}
+
+/// Tells whom an event is for. No lock is held.
+pub fn deliver_to<H: Host>(host: &H, deliver: Deliver) {
+    match deliver {
+        Deliver::Nothing => {}
+        Deliver::Guest { dom, upcalls, pollers } => {
+            upcalls.iter().for_each(|vcpu| host.announce(dom, vcpu.into(), true));
+            pollers.without(upcalls).iter().for_each(|vcpu| {
+                host.announce(dom, vcpu.into(), false);
+            });
+        }
+        Deliver::Backend { port } => host.doorbell(port),
+    }
+}

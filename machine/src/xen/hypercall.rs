@@ -1,0 +1,279 @@
+//! Hypercalls: the page that a guest calls into, who may call, and which verb serves which number.
+//!
+//! Xen public "xen.h", "arch-x86/xen-x86_64.h", "arch-x86/xen-x86_32.h" (registers). A long call is cut
+//! into pieces: RIP stays, the registers say what is left, and the guest calls again.
+
+use super::Xen;
+use crate::Machine;
+use crate::cpu::Cpu;
+use crate::host::{Host, Output};
+use crate::insn::exec::{code_bits, cpl};
+use arch::control::cr0;
+use arch::{Fault, Gpr, GuestPhys, GuestVirt, Nanos, Resume, SysReg, Vcpu, Why};
+use core::sync::atomic::Ordering;
+use pvdrivers::Errno;
+use pvdrivers::abi::xen::{
+    ConsoleIo, HYPERCALL_ENTRY_SIZE, MulticallEntry, VMASST_RUNSTATE_UPDATE_FLAG, VmAssist,
+};
+use pvdrivers::abi::{Hypercall, Layout, Ulong, Width};
+
+/// Calls of a multicall that are made before the guest may take an interrupt.
+const MULTICALL_BATCH: u64 = 32;
+/// Bytes of a console write that are taken in one go.
+const CONSOLE_BATCH: usize = 256;
+/// Most bytes of one console write; what is beyond is dropped, as a flood.
+const CONSOLE_LIMIT: u64 = 64 << 10;
+
+/// What a hypercall comes to.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It returns this.
+    Done(i64),
+    /// It returns this, and the vCPU halts until an event.
+    Block(i64),
+    /// It returns this, and other vCPUs get their turn.
+    Yield(i64),
+    /// The registers say what is left: called again.
+    Again,
+    /// The guest stops.
+    Stop(Why),
+}
+
+impl From<Result<u64, Errno>> for Outcome {
+    fn from(result: Result<u64, Errno>) -> Outcome {
+        Outcome::Done(match result {
+            Ok(value) => value as i64,
+            Err(errno) => errno.code(),
+        })
+    }
+}
+
+impl From<Errno> for Outcome {
+    fn from(errno: Errno) -> Outcome {
+        Outcome::Done(errno.code())
+    }
+}
+
+/// Where a caller has its arguments.
+const fn argument_registers(width: Width) -> [Gpr; 5] {
+    match width {
+        Width::Bits64 => [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::R10, Gpr::R8],
+        Width::Bits32 => [Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi, Gpr::Rdi],
+    }
+}
+
+/// A hypercall with its arguments.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub xen: &'a Xen,
+    /// The width of the caller's code, and so of its structures.
+    pub width: Width,
+    pub number: Hypercall,
+    pub args: [u64; 5],
+}
+
+impl Call<'_> {
+    /// Argument `n` (0 to 4) as a pointer of the caller's.
+    pub fn pointer(&self, n: usize) -> GuestVirt {
+        GuestVirt(self.args.get(n).copied().unwrap_or(0))
+    }
+
+    /// Changes argument `n` in the registers, for a call that goes on later.
+    pub fn set_argument<V: Vcpu>(&self, vcpu: &mut V, n: usize, value: u64) {
+        if let Some(gpr) = argument_registers(self.width).get(n) {
+            vcpu.gprs_mut().set(*gpr, value);
+        }
+    }
+}
+
+/// The hypercall page: `mov eax, n; vmcall` (`vmmcall` on AMD); `ret`. `iret` is for PV guests.
+#[must_use]
+fn page(amd: bool) -> [u8; 4096] {
+    let mut page = [0; 4096];
+    for (number, entry) in page.chunks_exact_mut(HYPERCALL_ENTRY_SIZE).enumerate() {
+        let call = if amd { 0xd9 } else { 0xc1 };
+        let code = [0xb8, number as u8, 0, 0, 0, 0x0f, 0x01, call, 0xc3];
+        if number as u64 == Hypercall::IRET.0 {
+            entry[..2].copy_from_slice(&[0x0f, 0x0b]);
+        } else {
+            entry[..9].copy_from_slice(&code);
+        }
+    }
+    page
+}
+
+impl Machine {
+    /// The MSR that names the hypercall page: bits 63:12 are its address, 11:0 which page.
+    pub(crate) fn write_hypercall_page(&self, value: u64) -> Result<(), Fault> {
+        if value & 0xfff != 0 {
+            return Err(Fault::GP0);
+        }
+        let page = page(self.cpuid.is_amd());
+        self.ram.write_slice(GuestPhys(value), &page).map_err(|_| Fault::GP0)
+    }
+
+    /// VMCALL or VMMCALL.
+    pub(crate) fn hypercall<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+    ) -> Resume {
+        let Some(xen) = &self.xen else { return Resume::Raise(Fault::UD) };
+        let width = if code_bits(vcpu) == 64 { Width::Bits64 } else { Width::Bits32 };
+        let outcome = if vcpu.reg(SysReg::Cr0) & cr0::PE != 0 && cpl(vcpu) == 0 {
+            let mask = if width == Width::Bits64 { u64::MAX } else { u64::from(u32::MAX) };
+            let gprs = vcpu.gprs();
+            let args = argument_registers(width).map(|gpr| gprs.get(gpr) & mask);
+            let call = Call { xen, width, number: Hypercall(gprs.rax() & mask), args };
+            self.serve_hypercall(cpu, vcpu, host, &call)
+        } else {
+            Errno::EPERM.into()
+        };
+        let (value, resume) = match outcome {
+            Outcome::Done(value) => (value, Resume::Next),
+            Outcome::Block(value) => (value, Resume::Park),
+            Outcome::Yield(value) => {
+                host.yield_turn();
+                (value, Resume::Next)
+            }
+            Outcome::Again => return Resume::Again,
+            Outcome::Stop(why) => return Resume::Stop(why),
+        };
+        vcpu.gprs_mut().set_width(Gpr::Rax, width.bytes() as u8, value as u64);
+        resume
+    }
+
+    fn serve_hypercall<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Outcome {
+        match call.number {
+            Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(vcpu, host, call),
+            Hypercall::SCHED_OP => self.sched_op(cpu, vcpu, host, call),
+            Hypercall::VCPU_OP => self.vcpu_op(cpu, vcpu, host, call).into(),
+            Hypercall::SET_TIMER_OP => self.set_timer_op(cpu, call),
+            Hypercall::GRANT_TABLE_OP => self.grant_table_op(vcpu, host, call),
+            Hypercall::MULTICALL => self.multicall(cpu, vcpu, host, call),
+            Hypercall::MEMORY_OP => self.memory_op(vcpu, host, call),
+            Hypercall::XEN_VERSION => self.xen_version(vcpu, call).into(),
+            Hypercall::HVM_OP => self.hvm_op(vcpu, host, call).into(),
+            Hypercall::CONSOLE_IO => self.console_io(vcpu, host, call).into(),
+            Hypercall::VM_ASSIST => vm_assist(call).into(),
+            Hypercall::SYSCTL | Hypercall::DOMCTL | Hypercall::PLATFORM_OP => Errno::EPERM.into(),
+            // physdev_op among them: no interrupt of a device comes as an event.
+            _ => Errno::ENOSYS.into(),
+        }
+    }
+
+    /// `multicall(calls, nr_calls)`: several calls, each with its result.
+    fn multicall<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Outcome {
+        let Call { xen, width, args: [list, count, ..], .. } = *call;
+        let count = count & 0xffff_ffff;
+        let step = MulticallEntry::size(width) as u64;
+        for n in 0..count.min(MULTICALL_BATCH) {
+            let at = GuestVirt(list.wrapping_add(n * step));
+            let entry: MulticallEntry = match self.claim(vcpu, at, width) {
+                Ok(entry) => entry,
+                Err(errno) => return errno.into(),
+            };
+            let [a, b, c, d, e, _] = entry.args.map(|arg| arg.0);
+            let inner = Call { xen, width, number: Hypercall(entry.op.0), args: [a, b, c, d, e] };
+            // No multicall in a multicall, and nothing that is cut into pieces.
+            let result = match inner.number {
+                Hypercall::MULTICALL => Errno::EINVAL.code(),
+                _ => match self.serve_hypercall(cpu, vcpu, host, &inner) {
+                    Outcome::Done(value) | Outcome::Block(value) | Outcome::Yield(value) => value,
+                    Outcome::Again => Errno::EAGAIN.code(),
+                    Outcome::Stop(why) => return Outcome::Stop(why),
+                },
+            };
+            let entry = MulticallEntry { result: Ulong(result as u64), ..entry };
+            if let Err(errno) = self.give(vcpu, at, width, &entry) {
+                return errno.into();
+            }
+        }
+        if count <= MULTICALL_BATCH {
+            return Outcome::Done(0);
+        }
+        call.set_argument(vcpu, 0, list.wrapping_add(MULTICALL_BATCH * step));
+        call.set_argument(vcpu, 1, count - MULTICALL_BATCH);
+        Outcome::Again
+    }
+
+    /// `set_timer_op(timeout)`: 0 stops it. A 32-bit caller gives it in two registers.
+    fn set_timer_op(&self, cpu: &mut Cpu, call: &Call<'_>) -> Outcome {
+        let [low, high, ..] = call.args;
+        let at = if call.width == Width::Bits64 { low } else { low | high << 32 };
+        self.set_xen_timer(cpu, (at != 0).then_some(Nanos(at)));
+        Outcome::Done(0)
+    }
+
+    /// `console_io(cmd, count, buffer)`: writes to the hypervisor's log; nothing is ever there to read.
+    fn console_io<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Result<u64, Errno> {
+        let [command, count, buffer, ..] = call.args;
+        match ConsoleIo(command as u32) {
+            ConsoleIo::WRITE => {
+                let count = (count & 0xffff_ffff).min(CONSOLE_LIMIT);
+                let mut done = 0;
+                while done < count {
+                    let mut piece = [0; CONSOLE_BATCH];
+                    let len = (count - done).min(CONSOLE_BATCH as u64) as usize;
+                    let at = GuestVirt(buffer.wrapping_add(done));
+                    self.copy_from_guest(vcpu, at, &mut piece[..len])?;
+                    piece[..len].iter().for_each(|byte| host.output(Output::Debug, *byte));
+                    done += len as u64;
+                }
+                Ok(0)
+            }
+            ConsoleIo::READ => Ok(0),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+}
+
+/// `vm_assist(cmd, type)`. Only the run states' update flag matters to an HVM guest.
+fn vm_assist(call: &Call<'_>) -> Result<u64, Errno> {
+    let [command, kind, ..] = call.args;
+    let enable = match VmAssist(command as u32) {
+        VmAssist::ENABLE => true,
+        VmAssist::DISABLE => false,
+        _ => return Err(Errno::ENOSYS),
+    };
+    if kind != VMASST_RUNSTATE_UPDATE_FLAG {
+        return Err(Errno::EINVAL);
+    }
+    call.xen.runstate_flag.store(enable, Ordering::Relaxed);
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_of_the_page_calls_its_number_by_the_vendors_instruction() {
+        for (amd, last) in [(false, 0xc1), (true, 0xd9)] {
+            let page = page(amd);
+            let entry = |n: usize| &page[n * HYPERCALL_ENTRY_SIZE..][..9];
+            assert_eq!(entry(17), [0xb8, 17, 0, 0, 0, 0x0f, 0x01, last, 0xc3]);
+            assert_eq!(entry(127)[..2], [0xb8, 127]);
+            assert_eq!(entry(23)[..2], [0x0f, 0x0b], "UD2");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Run states: how long a vCPU ran, wanted to, or waited, as its guest sees it. Xen public "vcpu.h".
+
+use super::vcpu::NONE;
+use super::{Xen, XenVcpu};
+use crate::Machine;
+use crate::host::Host;
+use arch::{GuestPhys, Nanos};
+use core::sync::atomic::{Ordering, fence};
+use pvdrivers::abi::Layout;
+use pvdrivers::abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
+
+/// Bytes of `struct vcpu_runstate_info`, as a 64-bit guest has it.
+pub(super) const RUNSTATE_SIZE: usize = RunstateInfo::SHAPE.size64;
+
+impl XenVcpu {
+    /// The record as of `now`.
+    pub(super) fn runstate_info(&self, now: Nanos) -> RunstateInfo {
+        let state = self.state.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        let mut time = [0; 4];
+        for (n, (to, spent)) in time.iter_mut().zip(&self.spent).enumerate() {
+            *to = spent.load(Ordering::Relaxed);
+            if n == usize::from(state) {
+                *to = to.saturating_add(now.0.saturating_sub(since));
+            }
+        }
+        RunstateInfo { state: state.into(), state_entry_time: since, time }
+    }
+}
+
+impl Machine {
+    /// A vCPU's state changes. Called by whoever runs it.
+    pub fn set_runstate<H: Host>(&self, host: &H, which: usize, state: Runstate) {
+        let Some(xen) = &self.xen else { return };
+        let Some(slot) = xen.vcpus.get(which) else { return };
+        let old = slot.state.load(Ordering::Relaxed);
+        let state = state.0 as u8;
+        if old == state {
+            return;
+        }
+        let now = self.now(host);
+        let since = slot.since.swap(now.0, Ordering::Relaxed);
+        if let Some(spent) = slot.spent.get(usize::from(old)) {
+            spent.fetch_add(now.0.saturating_sub(since), Ordering::Relaxed);
+        }
+        slot.state.store(state, Ordering::Relaxed);
+        self.write_runstate(xen, which, now);
+    }
+
+    /// Writes the record to where the vCPU wants it.
+    pub(super) fn write_runstate(&self, xen: &Xen, which: usize, now: Nanos) {
+        let Some(slot) = xen.vcpus.get(which) else { return };
+        let at = slot.runstate.load(Ordering::Acquire);
+        if at == NONE {
+            return;
+        }
+        let width = xen.width();
+        let info = slot.runstate_info(now);
+        let mut bytes = [0; RUNSTATE_SIZE];
+        info.put(&mut bytes, 0, width);
+        let since = GuestPhys(at + width.pick(8, 4) as u64);
+        // Readers that asked for it (VMASST_TYPE_runstate_update_flag) wait while the bit is set.
+        if xen.runstate_flag.load(Ordering::Relaxed) {
+            let _ = self.ram.write_u64(since, info.state_entry_time | RUNSTATE_UPDATE);
+            fence(Ordering::SeqCst);
+        }
+        // The registered place is RAM: `area` looked.
+        let len = RunstateInfo::size(width);
+        let _ = self.ram.write_slice(GuestPhys(at), &bytes[..len]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_present_state_grows_with_time() {
+        let slot = XenVcpu::default();
+        slot.state.store(2, Ordering::Relaxed);
+        slot.since.store(100, Ordering::Relaxed);
+        slot.spent[0].store(7, Ordering::Relaxed);
+        let info = slot.runstate_info(Nanos(150));
+        assert_eq!((info.state, info.state_entry_time), (2, 100));
+        assert_eq!(info.time, [7, 0, 50, 0]);
+    }
+}

@@ -1,0 +1,104 @@
+//! `HYPERVISOR_sched_op`: yield, block, poll, shutdown. Xen public "sched.h".
+
+use super::Xen;
+use super::hypercall::{Call, Outcome};
+use crate::Machine;
+use crate::cpu::{Activity, Cpu};
+use crate::host::Host;
+use arch::{Nanos, Vcpu, Why};
+use core::sync::atomic::Ordering;
+use pvdrivers::abi::sched::{MAX_POLL_PORTS, Poll, SchedOp, Shutdown, ShutdownReason};
+use pvdrivers::{Errno, Port};
+
+impl Machine {
+    /// `sched_op(cmd, arg)`.
+    pub(crate) fn sched_op<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Outcome {
+        match SchedOp(call.args[0] as u32) {
+            SchedOp::YIELD => Outcome::Yield(0),
+            SchedOp::BLOCK => Outcome::Block(0),
+            SchedOp::SHUTDOWN => match self.claim::<Shutdown, V>(vcpu, call.pointer(1), call.width)
+            {
+                Ok(Shutdown { reason }) => call.xen.shutdown(ShutdownReason(reason)),
+                Err(errno) => errno.into(),
+            },
+            SchedOp::SHUTDOWN_CODE => {
+                match self.claim::<Shutdown, V>(vcpu, call.pointer(1), call.width) {
+                    Ok(Shutdown { reason }) => {
+                        call.xen.shutdown_code.store(reason, Ordering::Relaxed);
+                        Outcome::Done(0)
+                    }
+                    Err(errno) => errno.into(),
+                }
+            }
+            SchedOp::POLL => match self.poll(cpu, vcpu, host, call) {
+                Ok(true) => Outcome::Done(0),
+                Ok(false) => Outcome::Again,
+                Err(errno) => errno.into(),
+            },
+            SchedOp::REMOTE_SHUTDOWN | SchedOp::PIN_OVERRIDE => Errno::EPERM.into(),
+            _ => Errno::ENOSYS.into(),
+        }
+    }
+
+    /// Waits until one of some ports is pending, or until a time. False: it waits; a vCPU that was woken
+    /// asks again.
+    fn poll<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Result<bool, Errno> {
+        let poll: Poll = self.claim(vcpu, call.pointer(1), call.width)?;
+        if poll.nr_ports > MAX_POLL_PORTS {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = [0; MAX_POLL_PORTS as usize * 4];
+        let bytes = bytes.get_mut(..poll.nr_ports as usize * 4).ok_or(Errno::EINVAL)?;
+        self.copy_from_guest(vcpu, poll.ports, bytes)?;
+        let words = bytes.chunks_exact(4).filter_map(|word| word.try_into().ok());
+        let mut ports = [Port(0); MAX_POLL_PORTS as usize];
+        for (port, word) in ports.iter_mut().zip(words) {
+            *port = Port(u32::from_le_bytes(word));
+        }
+        let ports = ports.get(..poll.nr_ports as usize).ok_or(Errno::EINVAL)?;
+        let (dom, id) = (call.xen.domid, cpu.id as u16);
+        let mut events = call.xen.hub.events.lock();
+        let pending = events.poll(dom, id, ports)?;
+        let until = (poll.timeout != 0).then_some(Nanos(poll.timeout));
+        if pending || until.is_some_and(|until| until <= self.now(host)) {
+            events.end_poll(dom, id);
+            cpu.xen.poll = None;
+            return Ok(true);
+        }
+        drop(events);
+        cpu.xen.poll = until;
+        cpu.activity = Activity::Polling;
+        cpu.attention = true;
+        Ok(false)
+    }
+}
+
+impl Xen {
+    /// The guest stops itself.
+    fn shutdown(&self, reason: ShutdownReason) -> Outcome {
+        let noted = self.shutdown_code.load(Ordering::Relaxed);
+        let reason = if noted == u32::MAX { reason } else { ShutdownReason(noted) };
+        match reason {
+            ShutdownReason::POWEROFF => Outcome::Stop(Why::PowerOff),
+            ShutdownReason::REBOOT | ShutdownReason::SOFT_RESET => Outcome::Stop(Why::Reset),
+            // Nobody saves guests: it goes on at once, as after a suspend that was cancelled.
+            ShutdownReason::SUSPEND => Outcome::Done(1),
+            ShutdownReason::CRASH | ShutdownReason::WATCHDOG => {
+                Outcome::Stop(Why::Crashed(reason.0 as u8))
+            }
+            _ => Errno::EINVAL.into(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Events on their way to a vCPU: by a vector of its local APIC, by the guest's callback vector, or by a
+//! line of the board; and what else of Xen's interface a power-on, a timer and an unplug mean.
+
+use super::{CONSOLE_RING, SPECIAL_GFN, STORE_RING, Xen};
+use crate::cpu::Cpu;
+use crate::host::Host;
+use crate::{Machine, inbox};
+use core::sync::atomic::Ordering;
+use devmodel::ide::Unit;
+use devmodel::xenplat::Unplug;
+use pvdrivers::abi::hvm_params::{CallbackVia, HvmParam};
+use pvdrivers::abi::shared_info::VcpuInfo;
+use pvdrivers::abi::xen::Virq;
+
+impl Machine {
+    /// The interface after power-on: nothing is left of what the guest had set up, and its rings are
+    /// where the parameters say. False where the host has no memory for the mapping.
+    pub(crate) fn xen_power_on<H: Host>(&self, host: &H) -> bool {
+        let Some(xen) = &self.xen else { return true };
+        for gfn in xen.reset() {
+            self.uncover(host, gfn);
+        }
+        if xen.join(|user, at| host.unmap_of(user, at)).is_err() {
+            return false;
+        }
+        let rings = [(HvmParam::STORE_PFN, STORE_RING), (HvmParam::CONSOLE_PFN, CONSOLE_RING)];
+        for (n, (param, page)) in rings.into_iter().enumerate() {
+            let gfn = SPECIAL_GFN + n as u64;
+            xen.params.lock().set(param, gfn);
+            if self.map_page(xen, host, page, gfn).is_err() {
+                return false;
+            }
+        }
+        self.write_wall_clock(xen);
+        for vcpu in 0..self.vcpus() {
+            self.write_time(xen, vcpu, self.clock.start_tsc().wrapping_neg());
+        }
+        true
+    }
+
+    /// Events are pending for a vCPU: its `evtchn_upcall_pending` was just set (`upcall`). Or one that it
+    /// polls has come. From any CPU.
+    pub fn announce<H: Host>(&self, host: &H, vcpu: usize, upcall: bool) {
+        let Some(xen) = &self.xen else { return };
+        let (Some(slot), Some(inbox)) = (xen.vcpus.get(vcpu), self.inboxes.get(vcpu)) else {
+            return;
+        };
+        match slot.upcall_vector.load(Ordering::Acquire) {
+            vector @ 1.. if upcall => inbox.post(vector, false),
+            _ => inbox.raise(inbox::LOOK),
+        }
+        host.kick(vcpu);
+    }
+
+    /// A local APIC may have been switched on: what was announced to it while it was off is lost, and
+    /// is not announced again, since it is still pending. Xen does the same.
+    pub(crate) fn reassert_upcall(&self, cpu: &mut Cpu) {
+        let Some(xen) = &self.xen else { return };
+        let Some(slot) = xen.vcpus.get(cpu.id) else { return };
+        let vector = slot.upcall_vector.load(Ordering::Acquire);
+        if vector != 0 && self.is_upcall_pending(xen, cpu.id) {
+            if let Some(inbox) = self.inboxes.get(cpu.id) {
+                inbox.post(vector, false);
+            }
+            cpu.attention = true;
+        }
+    }
+
+    /// The vector that a vCPU takes for its pending events, past the local APIC.
+    #[inline]
+    pub(crate) fn pending_upcall(&self, cpu: &Cpu) -> Option<u8> {
+        let xen = self.xen.as_ref()?;
+        let vector = xen.callback_vector.load(Ordering::Acquire);
+        if vector == 0 || !self.is_upcall_pending(xen, cpu.id) {
+            return None;
+        }
+        let own = xen.vcpus.get(cpu.id)?.upcall_vector.load(Ordering::Relaxed);
+        (own == 0).then_some(vector)
+    }
+
+    fn is_upcall_pending(&self, xen: &Xen, vcpu: usize) -> bool {
+        let pending = |(page, offset): (arch::SharedPage, usize)| {
+            page.read_u8(offset + VcpuInfo::of(xen.width()).evtchn_upcall_pending)
+        };
+        xen.vcpu_info(&self.ram, vcpu).and_then(pending).is_some_and(|byte| byte != 0)
+    }
+
+    /// Lets a callback by line follow vCPU 0's pending events. True: the line is asserted, look again.
+    pub(crate) fn settle_callback<H: Host>(&self, cpu: &Cpu, host: &H) -> bool {
+        let Some(xen) = &self.xen else { return false };
+        if cpu.id != 0 || !xen.by_line.load(Ordering::Relaxed) {
+            return false;
+        }
+        // A vector of its own comes before the line; Linux then sets a line that it does not listen to.
+        let own = xen.vcpus.first().map_or(0, |slot| slot.upcall_vector.load(Ordering::Relaxed));
+        if own != 0 {
+            return false;
+        }
+        let callback = xen.params.lock().callback();
+        let level = self.is_upcall_pending(xen, 0);
+        let old = xen.line.swap(level, Ordering::AcqRel);
+        if old != level {
+            self.on_board(host, |board, fx| match callback {
+                CallbackVia::Gsi(gsi) => board.set_gsi(gsi as u8, level, fx),
+                CallbackVia::PciIntx { .. } => board.set_xen_intx(level, fx),
+                _ => {}
+            });
+        }
+        level
+    }
+
+    /// Lets a vCPU's timers expire.
+    pub(crate) fn expire_xen_timers<H: Host>(&self, cpu: &mut Cpu, host: &H) {
+        if cpu.xen.due().is_some_and(|due| due <= self.now(host))
+            && cpu.xen.expire(self.now(host))
+            && let Some(xen) = &self.xen
+        {
+            self.raise_virq(xen, host, cpu.id, Virq::TIMER);
+        }
+    }
+
+    /// The guest's drivers take emulated devices away until the next reset.
+    pub(crate) fn unplug(&self, unplug: Unplug) {
+        let drives = self.drives.lock().clone();
+        let mut board = self.board.lock();
+        for (slot, unit) in Unit::ALL.into_iter().enumerate() {
+            let wanted = unplug.ide_disks() || (unplug.auxiliary_ide_disks() && slot != 0);
+            if wanted && drives.is_disk(slot) {
+                log::info!("the guest's drivers take the IDE disk in place {slot} away");
+                board.ide.detach(unit);
+            }
+        }
+    }
+}

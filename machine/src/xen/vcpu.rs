@@ -1,0 +1,269 @@
+//! What Xen's interface keeps of one vCPU: its `struct vcpu_info`, its upcall vector, its timers, its run-state
+//! area; and `HYPERVISOR_vcpu_op`. Xen public "vcpu.h".
+
+use super::Xen;
+use super::hypercall::Call;
+use super::runstate::RUNSTATE_SIZE;
+use crate::Machine;
+use crate::cpu::Cpu;
+use crate::host::Host;
+use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use pvdrivers::Errno;
+use pvdrivers::abi::shared_info::{SharedInfo, VCPU_TIME_INFO_SIZE};
+use pvdrivers::abi::vcpu::{
+    MemoryArea, RegisterVcpuInfo, SINGLESHOT_FUTURE, SetPeriodicTimer, SetSingleshotTimer, VcpuOp,
+};
+
+/// No place.
+pub(super) const NONE: u64 = u64::MAX;
+/// Shortest period of the periodic timer.
+const SHORTEST_PERIOD: u64 = 1_000_000;
+
+/// What other vCPUs may look at and change.
+#[derive(Debug)]
+pub struct XenVcpu {
+    /// Guest-physical address of `struct vcpu_info`; [`NONE`]: in the shared info page.
+    info: AtomicU64,
+    /// The vector that its local APIC gets for events, 0 for none.
+    pub(crate) upcall_vector: AtomicU8,
+    /// It was started.
+    up: AtomicBool,
+    /// Guest-physical address of a second `struct vcpu_time_info`.
+    time: AtomicU64,
+    /// Guest-physical address of `struct vcpu_runstate_info`.
+    pub(super) runstate: AtomicU64,
+    /// Nanoseconds in each `RUNSTATE_*` before the present one.
+    pub(super) spent: [AtomicU64; 4],
+    /// The present state.
+    pub(super) state: AtomicU8,
+    /// Since when.
+    pub(super) since: AtomicU64,
+}
+
+impl Default for XenVcpu {
+    fn default() -> Self {
+        XenVcpu {
+            info: AtomicU64::new(NONE),
+            upcall_vector: AtomicU8::new(0),
+            up: AtomicBool::new(false),
+            time: AtomicU64::new(NONE),
+            runstate: AtomicU64::new(NONE),
+            spent: [const { AtomicU64::new(0) }; 4],
+            state: AtomicU8::new(0),
+            since: AtomicU64::new(0),
+        }
+    }
+}
+
+impl XenVcpu {
+    /// As after power-on; what it has spent stays.
+    pub fn reset(&self) {
+        for place in [&self.info, &self.runstate, &self.time] {
+            place.store(NONE, Ordering::Relaxed);
+        }
+        self.upcall_vector.store(0, Ordering::Relaxed);
+        self.up.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn time_area(&self) -> Option<GuestPhys> {
+        let at = self.time.load(Ordering::Acquire);
+        (at != NONE).then_some(GuestPhys(at))
+    }
+}
+
+/// A vCPU's timers, its own alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct XenTimer {
+    /// Single-shot.
+    once: Option<Nanos>,
+    /// Periodic: next, and period.
+    periodic: Option<(Nanos, u64)>,
+    /// A poll that ends then.
+    pub poll: Option<Nanos>,
+}
+
+impl XenTimer {
+    /// When it is to be looked at.
+    #[inline]
+    pub fn due(&self) -> Option<Nanos> {
+        if self.once.is_none() && self.periodic.is_none() && self.poll.is_none() {
+            return None;
+        }
+        let periodic = self.periodic.map(|(next, _)| next);
+        [self.once, periodic, self.poll].into_iter().flatten().min()
+    }
+
+    /// Takes what has expired; true if `VIRQ_TIMER` is to be raised.
+    pub fn expire(&mut self, now: Nanos) -> bool {
+        let mut fires = false;
+        if self.once.is_some_and(|at| at <= now) {
+            self.once = None;
+            fires = true;
+        }
+        if let Some((next, period)) = self.periodic
+            && next <= now
+        {
+            // Missed periods are not made up for, as in Xen. No period is shorter than a millisecond.
+            let ahead = (now.since(next) / period.max(1) + 1).saturating_mul(period);
+            self.periodic = Some((Nanos(next.0.saturating_add(ahead)), period));
+            fires = true;
+        }
+        fires
+    }
+}
+
+impl Xen {
+    /// A vCPU was started. The first one always is.
+    pub(crate) fn set_up(&self, vcpu: usize) {
+        if let Some(slot) = self.vcpus.get(vcpu) {
+            slot.up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn is_up(&self, vcpu: usize) -> bool {
+        let up = |slot: &XenVcpu| slot.up.load(Ordering::Relaxed);
+        vcpu == 0 || self.vcpus.get(vcpu).is_some_and(up)
+    }
+
+    /// Where a vCPU's `struct vcpu_info` is: page, and offset in it. `None` for a vCPU beyond the 32 of
+    /// the shared info page that has not said where.
+    #[inline]
+    pub(crate) fn vcpu_info(&self, ram: &GuestRam, vcpu: usize) -> Option<(SharedPage, usize)> {
+        match self.vcpus.get(vcpu)?.info.load(Ordering::Acquire) {
+            NONE => Some((self.shared_info(), SharedInfo::vcpu_info(vcpu as u16)?)),
+            at => Some((ram.page(GuestPhys(at))?, (at & 0xfff) as usize)),
+        }
+    }
+}
+
+impl Machine {
+    /// `vcpu_op(cmd, vcpuid, extra)`.
+    pub(crate) fn vcpu_op<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Result<u64, Errno> {
+        let Call { xen, width, args: [command, which, ..], .. } = *call;
+        let (which, at) = (which as usize, call.pointer(2));
+        let slot = xen.vcpus.get(which).ok_or(Errno::ENOENT)?;
+        let own = || if which == cpu.id { Ok(()) } else { Err(Errno::EINVAL) };
+        match VcpuOp(command as u32) {
+            // A vCPU is brought up by INIT and start-up, as on any PC.
+            VcpuOp::IS_UP => Ok(u64::from(xen.is_up(which))),
+            VcpuOp::GET_RUNSTATE_INFO => {
+                let info = slot.runstate_info(self.now(host));
+                self.give(vcpu, at, width, &info)?;
+                Ok(0)
+            }
+            VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
+                let area = self.area(vcpu, call, RUNSTATE_SIZE)?;
+                slot.runstate.store(area.0, Ordering::Release);
+                self.write_runstate(xen, which, self.now(host));
+                Ok(0)
+            }
+            VcpuOp::REGISTER_VCPU_TIME_MEMORY_AREA => {
+                let area = self.area(vcpu, call, VCPU_TIME_INFO_SIZE)?;
+                slot.time.store(area.0, Ordering::Release);
+                self.write_time(xen, which, vcpu.reg(SysReg::TscOffset));
+                Ok(0)
+            }
+            VcpuOp::REGISTER_VCPU_INFO => {
+                let info: RegisterVcpuInfo = self.claim(vcpu, at, width)?;
+                self.register_vcpu_info(xen, host, which, &info)?;
+                self.write_time(xen, which, vcpu.reg(SysReg::TscOffset));
+                Ok(0)
+            }
+            VcpuOp::SET_PERIODIC_TIMER => {
+                own()?;
+                let SetPeriodicTimer { period_ns } = self.claim(vcpu, at, width)?;
+                if !(SHORTEST_PERIOD..1 << 62).contains(&period_ns) {
+                    return Err(Errno::EINVAL);
+                }
+                cpu.xen.periodic =
+                    Some((Nanos(self.now(host).0.saturating_add(period_ns)), period_ns));
+                cpu.attention = true;
+                Ok(0)
+            }
+            VcpuOp::STOP_PERIODIC_TIMER => {
+                own()?;
+                cpu.xen.periodic = None;
+                cpu.attention = true;
+                Ok(0)
+            }
+            VcpuOp::SET_SINGLESHOT_TIMER => {
+                own()?;
+                let timer: SetSingleshotTimer = self.claim(vcpu, at, width)?;
+                let until = Nanos(timer.timeout_abs_ns);
+                if timer.flags & SINGLESHOT_FUTURE != 0 && until < self.now(host) {
+                    return Err(Errno::ETIME);
+                }
+                self.set_xen_timer(cpu, Some(until));
+                Ok(0)
+            }
+            VcpuOp::STOP_SINGLESHOT_TIMER => {
+                own()?;
+                self.set_xen_timer(cpu, None);
+                Ok(0)
+            }
+            VcpuOp::SEND_NMI => {
+                self.post_nmi(host, which);
+                Ok(0)
+            }
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// Sets or stops a vCPU's single-shot timer.
+    pub(crate) fn set_xen_timer(&self, cpu: &mut Cpu, at: Option<Nanos>) {
+        cpu.xen.once = at;
+        cpu.attention = true;
+    }
+
+    /// A vCPU says where its `struct vcpu_info` is to be, once.
+    fn register_vcpu_info<H: Host>(
+        &self,
+        xen: &Xen,
+        host: &H,
+        which: usize,
+        wanted: &RegisterVcpuInfo,
+    ) -> Result<(), Errno> {
+        let slot = xen.vcpus.get(which).ok_or(Errno::ENOENT)?;
+        let page = self.frame(wanted.mfn);
+        self.move_vcpu_info(xen, host, which as u32, page, wanted.offset)?;
+        let at = wanted.mfn.checked_mul(4096).ok_or(Errno::EINVAL)?;
+        slot.info.store(at | u64::from(wanted.offset), Ordering::Release);
+        Ok(())
+    }
+
+    /// The guest-physical address of an area of the caller's, which must not leave its page.
+    fn area<V: Vcpu>(&self, vcpu: &V, call: &Call<'_>, len: usize) -> Result<GuestPhys, Errno> {
+        let area: MemoryArea = self.claim(vcpu, call.pointer(2), call.width)?;
+        let linear = area.linear(call.width);
+        if linear.0 & 3 != 0 || linear.page_offset() + len as u64 > 4096 {
+            return Err(Errno::EINVAL);
+        }
+        let at = self.linear_to_physical(vcpu, linear)?;
+        self.ram.page(at).ok_or(Errno::EFAULT)?;
+        Ok(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_shot_fires_once_and_missed_periods_are_not_made_up_for() {
+        let mut timer = XenTimer { once: Some(Nanos(5)), ..XenTimer::default() };
+        assert_eq!(timer.due(), Some(Nanos(5)));
+        assert!(!timer.expire(Nanos(4)) && timer.expire(Nanos(5)) && !timer.expire(Nanos(6)));
+        timer.periodic = Some((Nanos(10), 10));
+        assert!(timer.expire(Nanos(47)));
+        assert_eq!(timer.due(), Some(Nanos(50)));
+        timer.poll = Some(Nanos(49));
+        assert_eq!(timer.due(), Some(Nanos(49)));
+    }
+}
