@@ -14,7 +14,9 @@ use devmodel::rtc::WallClock;
 use machine::boot::{Kernel, KernelError};
 use machine::config::{self, DiskConfig, Firmware, GuestConfig, Serial, Target, Vdev};
 use machine::memmap::LOW_RAM_MAX;
+use machine::xen::{self, Hub, XenConfig};
 use machine::{Clock, Cpu, Drive, MAX_NICS, Machine, MachineConfig, Nic, SLOTS};
+use pvdrivers::DomId;
 use spin::Mutex;
 
 use super::backend::Backend;
@@ -22,7 +24,7 @@ use super::disk::{Medium, Module};
 use super::memory::{Frames, Store};
 use super::net::{self, Place};
 use super::snapshot::Snapshot;
-use super::{Action, Actions, Domain, Parts, Slot, Task, fpu};
+use super::{Action, Actions, Domain, Parts, Slot, Task, fpu, pv};
 use crate::archive::Entry;
 use crate::cpu::{percpu, tsc, wall};
 use crate::drivers::block;
@@ -101,6 +103,7 @@ pub struct Builder<'a, B: Backend> {
     cpu: &'a B::Cpu,
     files: &'a [Entry],
     next_home: usize,
+    hub: &'static Hub,
     _backend: PhantomData<B>,
 }
 
@@ -110,7 +113,7 @@ type Disks = ([Option<Drive>; SLOTS], [Option<Medium>; SLOTS]);
 impl<'a, B: Backend> Builder<'a, B> {
     /// A builder on the CPU that runs this, with the files of the boot modules.
     pub fn new(cpu: &'a B::Cpu, files: &'a [Entry]) -> Self {
-        Builder { cpu, files, next_home: 0, _backend: PhantomData }
+        Builder { cpu, files, next_home: 0, hub: pv::hub(), _backend: PhantomData }
     }
 
     fn file(&self, name: &str) -> Result<&'a Entry, BuildError> {
@@ -140,7 +143,8 @@ impl<'a, B: Backend> Builder<'a, B> {
             let free = frames::stats().free >> 20;
             BuildError::Memory(u64::from(config.memory_mib), free)
         };
-        let frames = Frames::new(ram, vram, rom).ok_or_else(short)?;
+        let xen_bytes = if config.xen { (xen::PAGES * 4096) as u64 } else { 0 };
+        let frames = Frames::new(ram, vram, rom, xen_bytes).ok_or_else(short)?;
         let wall_clock = wall::unix_seconds().saturating_add_signed(config.rtc_offset_s.into());
         let mut machine = Machine::new(MachineConfig {
             ram: frames.ram(),
@@ -166,6 +170,14 @@ impl<'a, B: Backend> Builder<'a, B> {
             },
             kernel: self.kernel(config, ram)?,
             firmware_files: self.firmware_files(config),
+            xen: config.xen.then(|| XenConfig {
+                domid: DomId(id as u16),
+                hub: self.hub,
+                pages: frames.xen(),
+                wall_seconds: wall_clock,
+                uuid: config.uuid.unwrap_or_default(),
+                platform_pci: config.xen_platform_pci,
+            }),
         });
         machine.hide(!config.pae, !config.nx);
         let slat = Slat::new(B::format(self.cpu), &mut Store::default()).map_err(|_| short())?;
@@ -181,6 +193,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 due: AtomicU64::new(u64::MAX),
                 running: AtomicBool::new(false),
                 flush: AtomicBool::new(false),
+                inside: AtomicBool::new(false),
             });
         }
         let nics = connect(id, config, &cards)?;

@@ -11,7 +11,7 @@ use arch::Why;
 
 use super::backend::Backend;
 use super::sched::World;
-use super::{Action, Cookie, Domain, State, Stream, net, rescue};
+use super::{Action, Cookie, Domain, State, Stream, net, pv, rescue};
 use crate::cpu::lock::IrqLock;
 use crate::cpu::power::{self, Code};
 use crate::cpu::{self, smp, timer, tsc};
@@ -263,6 +263,12 @@ pub fn started<B: Backend>(domain: &Domain<B>) {
 fn end_of_guest<B: Backend>(domain: &'static Domain<B>) {
     // Wait until no CPU runs it; they were kicked.
     if domain.slots.iter().any(|slot| slot.running.load(Ordering::Acquire)) {
+        want_by(tsc::now() + tsc::from_ns(RETRY_NS));
+        return;
+    }
+    // Back ends let go of it; what the host's disks still have of it comes back first.
+    pv::stop(domain);
+    if pv::is_busy(domain) {
         want_by(tsc::now() + tsc::from_ns(RETRY_NS));
         return;
     }

@@ -80,6 +80,9 @@ pub struct Frames {
     vram_bytes: u64,
     rom: HostPhys,
     rom_bytes: u64,
+    /// Pages that the hypervisor shares with the guest; none without Xen's interface.
+    xen: HostPhys,
+    xen_bytes: u64,
 }
 
 /// Zeroed frames in one piece, 2 MiB aligned where that is large enough to matter.
@@ -110,10 +113,11 @@ impl Frames {
         self.low_bytes + self.high_bytes + self.vram_bytes
     }
 
-    /// Frames for `ram` bytes of RAM (a multiple of 4 KiB), `vram` of video memory, and a copy of the firmware
-    /// image. `None` when memory is short; then nothing was taken for good.
+    /// Frames for `ram` bytes of RAM (a multiple of 4 KiB), `vram` of video memory, a copy of the firmware
+    /// image, and `xen` bytes of pages shared by Xen's interface. `None` when memory is short; then nothing was
+    /// taken for good.
     #[must_use]
-    pub fn new(ram: u64, vram: u64, rom: &[u8]) -> Option<Frames> {
+    pub fn new(ram: u64, vram: u64, rom: &[u8], xen: u64) -> Option<Frames> {
         let low_bytes = ram.min(LOW_RAM_MAX);
         let high_bytes = ram - low_bytes;
         let mut taken = Frames {
@@ -125,8 +129,14 @@ impl Frames {
             vram_bytes: 0,
             rom: HostPhys(0),
             rom_bytes: 0,
+            xen: HostPhys(0),
+            xen_bytes: 0,
         };
         let filled = taken.fill(low_bytes, high_bytes, vram, rom);
+        let filled = filled.and_then(|()| {
+            (taken.xen, taken.xen_bytes) = (zeroed(xen)?, xen);
+            Some(())
+        });
         if filled.is_none() {
             taken.give_back();
         }
@@ -152,6 +162,7 @@ impl Frames {
             (self.high, self.high_bytes),
             (self.vram, self.vram_bytes),
             (self.rom, self.rom_bytes),
+            (self.xen, self.xen_bytes),
         ] {
             if bytes != 0 {
                 frames::free_contiguous(start, bytes);
@@ -177,6 +188,12 @@ impl Frames {
         slice(self.rom, self.rom_bytes)
     }
 
+    /// The pages shared by Xen's interface.
+    #[must_use]
+    pub fn xen(&self) -> &'static [AtomicU64] {
+        slice(self.xen, self.xen_bytes)
+    }
+
     /// Where `bytes` of RAM at `gpa` are, if they are RAM in one piece.
     #[must_use]
     pub fn locate(&self, gpa: GuestPhys, bytes: u64) -> Option<HostPhys> {
@@ -198,6 +215,9 @@ impl Frames {
             Backing::RamAt(at) => self.locate(at, bytes),
             Backing::Rom(offset) => part(self.rom, self.rom_bytes, offset),
             Backing::Vram(offset) => part(self.vram, self.vram_bytes, offset),
+            Backing::Xen(offset) => part(self.xen, self.xen_bytes, offset),
+            // Whoever knows the other guest asks its frames.
+            Backing::Foreign(..) => None,
         }
     }
 

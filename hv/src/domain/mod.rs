@@ -10,6 +10,7 @@ pub mod disk;
 pub mod fpu;
 pub mod memory;
 pub mod net;
+pub mod pv;
 pub mod rescue;
 pub mod sched;
 pub mod snapshot;
@@ -24,6 +25,7 @@ use arch::{GuestPhys, Perm, Why};
 use devmodel::blk::BlkRequest;
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
 use machine::{Host, MAX_NICS, Machine, SLOTS};
+use pvdrivers::{DomId, Port};
 use spin::Mutex;
 
 use crate::cpu::lock::IrqLock;
@@ -102,6 +104,8 @@ pub struct Slot<B: Backend> {
     pub running: AtomicBool,
     /// Its translations are stale.
     pub flush: AtomicBool,
+    /// A CPU enters the guest, or is in it, and has looked at `flush` since.
+    pub inside: AtomicBool,
 }
 
 /// One guest.
@@ -266,7 +270,12 @@ impl<B: Backend> Domain<B> {
             slot.flush.store(true, Ordering::Release);
             slot.due.store(u64::MAX, Ordering::Release);
         }
-        self.machine.power_on(self)
+        pv::stop(self);
+        let ready = self.machine.power_on(self);
+        if ready {
+            pv::start(self);
+        }
+        ready
     }
 
     /// A completion of a host disk, in the words of [`cookie`].
@@ -276,6 +285,10 @@ impl<B: Backend> Domain<B> {
             self.disks.get(usize::from(disk.0)).map(Mutex::lock).as_deref_mut()
         {
             medium.completed(completed.to_bits());
+        }
+        if token.part == pv::TOKEN_PART {
+            pv::disk_completed(self, disk.0, token.seq, good);
+            return;
         }
         let result = if good { Ok(()) } else { Err(devmodel::blk::BlkError::Medium) };
         self.machine.disk_done(self, disk, token, result, None);
@@ -299,12 +312,22 @@ impl<B: Backend> Domain<B> {
         change(slat, store).map(|flush| self.flush_all(flush))
     }
 
+    /// Waits until no other CPU is in this guest with translations from before the last flush was asked
+    /// for. They were kicked, so they leave it now; a CPU that is not in the guest flushes before it enters.
+    fn wait_for_flush(&self) {
+        for slot in &self.slots {
+            while slot.inside.load(Ordering::SeqCst) && slot.flush.load(Ordering::SeqCst) {
+                core::hint::spin_loop();
+            }
+        }
+    }
+
     fn flush_all(&self, flush: Flush) {
         if flush == Flush::No {
             return;
         }
         for (vcpu, slot) in self.slots.iter().enumerate() {
-            slot.flush.store(true, Ordering::Release);
+            slot.flush.store(true, Ordering::SeqCst);
             self.kick(vcpu);
         }
     }
@@ -387,8 +410,14 @@ impl<B: Backend> Host for Domain<B> {
     }
 
     fn map(&self, gpa: GuestPhys, bytes: u64, backing: Backing, perm: Perm) -> bool {
-        let done =
-            self.with_slat(|slat, store| self.frames.map(slat, store, gpa, bytes, backing, perm));
+        let (frames, backing) = match backing {
+            Backing::Foreign(owner, at) => match sched::domain::<B>(owner.0.into()) {
+                Some(other) => (&other.frames, Backing::RamAt(at)),
+                None => return false,
+            },
+            own => (&self.frames, own),
+        };
+        let done = self.with_slat(|slat, store| frames.map(slat, store, gpa, bytes, backing, perm));
         match done {
             Ok(()) => true,
             Err(error) => {
@@ -400,7 +429,7 @@ impl<B: Backend> Host for Domain<B> {
 
     fn unmap(&self, gpa: GuestPhys, bytes: u64) {
         match self.with_slat(|slat, store| slat.unmap(store, Range { from: gpa, bytes })) {
-            Ok(()) => {}
+            Ok(()) => self.wait_for_flush(),
             Err(error) => log::error!("{}: cannot unmap {gpa}: {error:?}", self.name),
         }
     }
@@ -440,6 +469,34 @@ impl<B: Backend> Host for Domain<B> {
         if let Some(place) = self.place(nic) {
             net::has_room(place);
         }
+    }
+
+    fn unmap_of(&self, domain: DomId, gpa: GuestPhys) {
+        if let Some(other) = sched::domain::<B>(domain.0.into()) {
+            other.unmap(gpa, 4096);
+        }
+    }
+
+    fn yield_turn(&self) {
+        cpu::this().yield_turn.store(true, Ordering::Relaxed);
+    }
+
+    fn flush(&self) {
+        self.flush_all(Flush::Yes);
+    }
+
+    fn announce(&self, domain: DomId, vcpu: usize, upcall: bool) {
+        let to = match usize::from(domain.0) == self.id {
+            true => Some(self),
+            false => sched::domain::<B>(domain.0.into()),
+        };
+        if let Some(to) = to {
+            to.machine.announce(to, vcpu, upcall);
+        }
+    }
+
+    fn doorbell(&self, port: Port) {
+        pv::doorbell(self, port);
     }
 
     fn board_due_changed(&self) {

@@ -9,6 +9,8 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use arch::{Exit, Nanos, Vcpu, Why};
 
+use pvdrivers::abi::vcpu::Runstate;
+
 use super::backend::Backend;
 use super::{Domain, Slot, State, Task, console, rescue};
 use crate::archive::Entry;
@@ -41,6 +43,15 @@ static WORLD: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 pub fn world<B: Backend>() -> &'static World<B> {
     // SAFETY: `run` stored a leaked `World<B>` before any CPU came here, with the same `B`.
     unsafe { &*WORLD.load(Ordering::Acquire).cast::<World<B>>() }
+}
+
+/// A guest by its number, from 1. `None` before they run.
+#[must_use]
+pub fn domain<B: Backend>(id: usize) -> Option<&'static Domain<B>> {
+    if WORLD.load(Ordering::Acquire).is_null() {
+        return None;
+    }
+    world::<B>().domains.get(id.wrapping_sub(1)).map(|domain| &**domain)
 }
 
 /// Runs the guests for ever, on all CPUs. Called on CPU 0.
@@ -222,6 +233,8 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
     slot.woken.store(false, Ordering::Release);
     slot.running.store(true, Ordering::Release);
     let machine = &domain.machine;
+    let id = task.cpu.id;
+    machine.set_runstate(domain, id, Runstate::RUNNING);
     task.cpu.wake();
     let ran = rescue::catch(|| {
         if !machine.before_entry(&mut task.cpu, &mut task.vcpu, domain) {
@@ -241,6 +254,8 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
     }
     slot.due.store(deadline(domain, task.cpu.due().unwrap_or(Nanos::NEVER)), Ordering::Release);
     slot.running.store(false, Ordering::Release);
+    let ready = slot.woken.load(Ordering::Relaxed);
+    machine.set_runstate(domain, id, if ready { Runstate::RUNNABLE } else { Runstate::BLOCKED });
     match ran {
         Some(None) => return false,
         Some(Some(Some(why))) => domain.stop(why),
@@ -282,19 +297,22 @@ fn enter_and_leave<B: Backend>(
             B::bound(vcpu, ticks);
             timer_at = this.deadline.load(Ordering::Relaxed);
         }
-        if slot.flush.load(Ordering::Relaxed) {
-            slot.flush.store(false, Ordering::Release);
-            vcpu.flush_tlb();
-        }
         // Most exits change nothing of all that is looked at outside this loop.
         let exit = loop {
+            // First the mark, then the look: whoever took a page away waits for marked CPUs that have not
+            // looked since (`Domain::wait_for_flush`).
+            slot.inside.store(true, Ordering::SeqCst);
+            if slot.flush.load(Ordering::SeqCst) {
+                slot.flush.store(false, Ordering::SeqCst);
+                vcpu.flush_tlb();
+            }
             let exit = vcpu.run();
+            slot.inside.store(false, Ordering::Release);
             if let Some(why) = machine.on_exit(cpu, vcpu, domain, &exit) {
                 return Some(why);
             }
             let calm = machine.is_calm(cpu)
                 && !this.yield_turn.load(Ordering::Relaxed)
-                && !slot.flush.load(Ordering::Relaxed)
                 && !domain.retime.load(Ordering::Relaxed);
             if !calm {
                 break exit;

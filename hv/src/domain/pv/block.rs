@@ -1,0 +1,252 @@
+//! A guest's disk as a paravirtual one: the back end's state machine on the guest's own medium.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use devmodel::blk::{BlkError, BlkOp, BlkRequest, DiskId, Place, Segment, Token as ChipToken};
+use machine::Drive;
+use machine::host::{DiskAnswer as HostAnswer, DiskData};
+use pvdrivers::blkback::abi::Layout;
+use pvdrivers::blkback::{
+    BlkBack, BlkConfig, Disk, DiskAnswer, DiskError, DiskOp, DiskRequest, Media, Token,
+};
+use pvdrivers::bus::{BackEnd, DeviceNodes, VbdSpec};
+use pvdrivers::event::EventChannels;
+use pvdrivers::grant::LocalGrants;
+use pvdrivers::{DomId, Errno, Port};
+use spin::Mutex;
+
+use super::{Context, Submit, TOKEN_PART};
+use crate::drivers::block::MAX_SEGMENTS;
+
+/// Numbers of hda to hdd. Xen docs "xen-vbd-interface".
+const IDE_DEVICES: [u32; 4] = [768, 832, 5632, 5696];
+
+/// One disk with its back end.
+pub struct BlkDevice {
+    back: BlkBack,
+    medium: Medium,
+    owner: DomId,
+    slot: u8,
+    config: BlkConfig,
+    read_only: bool,
+    /// Ports of domain 0, by queue.
+    ports: Vec<Port>,
+}
+
+/// The medium behind it, and requests that were cut into pieces for the host's disk.
+struct Medium {
+    owner: DomId,
+    slot: u8,
+    submit: Submit,
+    /// Pieces that the host's disk still has, and whether one has failed, by request.
+    pending: BTreeMap<u32, (u32, bool)>,
+}
+
+impl BlkDevice {
+    /// The paravirtual side of a hard disk in `slot`; `None` for other drives.
+    pub fn new(owner: DomId, slot: u8, drive: &Drive, submit: Submit) -> Option<BlkDevice> {
+        let Drive::Disk(media) = drive else { return None };
+        let config = BlkConfig::disk(*IDE_DEVICES.get(usize::from(slot))?);
+        let mut back = BlkBack::new(config, owner, DomId::BACKEND);
+        back.set_media(Some(Media { read_only: media.read_only, ..Media::disk(media.sectors) }));
+        let medium = Medium { owner, slot, submit, pending: BTreeMap::new() };
+        let read_only = media.read_only;
+        Some(BlkDevice { back, medium, owner, slot, config, read_only, ports: Vec::new() })
+    }
+
+    /// Whose disk it is.
+    pub fn owner(&self) -> DomId {
+        self.owner
+    }
+
+    /// Its number for the guest.
+    pub fn devid(&self) -> u32 {
+        self.config.virtual_device
+    }
+
+    /// Requests that the disk still has.
+    pub fn in_flight(&self) -> usize {
+        self.back.in_flight()
+    }
+
+    /// Its nodes.
+    pub fn spec(&self) -> VbdSpec {
+        let letter = char::from(b'a' + self.slot.min(3));
+        VbdSpec {
+            devid: self.devid(),
+            dev: format!("hd{letter}"),
+            params: String::new(),
+            cdrom: false,
+            writable: !self.read_only,
+            removable: false,
+            discard: false,
+        }
+    }
+
+    /// Takes requests from the rings. False: a ring's indices make no sense.
+    pub fn serve(&mut self, budget: u32, context: &mut Context) -> bool {
+        let mut left = budget;
+        loop {
+            let mut tables = context.hub.grants.lock();
+            let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
+            let Ok(served) = self.back.serve(left, &mut grants, &mut self.medium) else {
+                return false;
+            };
+            drop(tables);
+            self.notify(served.notify, context);
+            // A front end that never stops asking does not keep the CPU: its next doorbell goes on.
+            left /= 2;
+            if !served.more || left == 0 {
+                return true;
+            }
+        }
+    }
+
+    /// The host's disk has finished one piece. True: serve again.
+    pub fn completed(&mut self, token: u32, good: bool, context: &mut Context) -> bool {
+        let Some((left, failed)) = self.medium.pending.get_mut(&token) else { return false };
+        *left -= 1;
+        *failed |= !good;
+        if *left > 0 {
+            return false;
+        }
+        let result = if *failed { Err(DiskError::Failed) } else { Ok(()) };
+        self.medium.pending.remove(&token);
+        let mut tables = context.hub.grants.lock();
+        let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
+        let served = self.back.complete(Token(token), result, &mut grants);
+        drop(tables);
+        self.notify(served.notify, context);
+        served.more
+    }
+
+    fn notify(&self, queues: u32, context: &mut Context) {
+        for (queue, port) in self.ports.iter().enumerate() {
+            if queues >> queue & 1 != 0 {
+                let deliver = context.hub.events.lock().notify(*port);
+                context.news.push(deliver);
+            }
+        }
+    }
+}
+
+impl Disk for Medium {
+    fn submit(&mut self, request: &DiskRequest<'_>) -> DiskAnswer {
+        let op = match request.op {
+            DiskOp::Read => BlkOp::Read,
+            DiskOp::Write => BlkOp::Write,
+            DiskOp::Flush => BlkOp::Flush,
+            DiskOp::Discard => return DiskAnswer::Done(Err(DiskError::Unsupported)),
+        };
+        let Token(seq) = request.token;
+        let mut blk = BlkRequest {
+            token: ChipToken { part: TOKEN_PART, seq },
+            disk: DiskId(self.slot),
+            op,
+            lba: request.sector,
+            sectors: 0,
+            place: if request.pieces.is_empty() { Place::None } else { Place::Guest },
+        };
+        if request.pieces.is_empty() {
+            return self.one(&blk, DiskData::None);
+        }
+        let mut all = DiskAnswer::Done(Ok(()));
+        for pieces in request.pieces.chunks(MAX_SEGMENTS) {
+            let mut segments = [Segment::default(); MAX_SEGMENTS];
+            let mut bytes = 0;
+            for (segment, piece) in segments.iter_mut().zip(pieces) {
+                let address = piece.frame.0 + u64::from(piece.offset);
+                *segment = Segment { address, len: piece.len.into() };
+                bytes += u32::from(piece.len);
+            }
+            blk.sectors = bytes / 512;
+            match self.one(&blk, DiskData::Guest(&segments[..pieces.len()])) {
+                DiskAnswer::Done(Err(error)) if all != DiskAnswer::Pending => {
+                    return DiskAnswer::Done(Err(error));
+                }
+                // The pieces that are under way end first.
+                DiskAnswer::Done(Err(_)) => {
+                    if let Some((_, failed)) = self.pending.get_mut(&seq) {
+                        *failed = true;
+                    }
+                    return DiskAnswer::Pending;
+                }
+                DiskAnswer::Pending => all = DiskAnswer::Pending,
+                DiskAnswer::Done(Ok(())) | DiskAnswer::Busy => {}
+            }
+            blk.lba += u64::from(blk.sectors);
+        }
+        all
+    }
+}
+
+impl Medium {
+    /// Hands one piece to the medium.
+    fn one(&mut self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
+        match (self.submit)(self.owner, request, data) {
+            HostAnswer::Pending => {
+                self.pending.entry(request.token.seq).or_insert((0, false)).0 += 1;
+                DiskAnswer::Pending
+            }
+            HostAnswer::Done(Ok(())) => DiskAnswer::Done(Ok(())),
+            HostAnswer::Done(Err(BlkError::NoMedium | _)) => {
+                DiskAnswer::Done(Err(DiskError::Failed))
+            }
+        }
+    }
+}
+
+/// The device on the bus. The same device is found by its ports and by its disk's answers.
+pub struct BlkPort(pub Arc<Mutex<BlkDevice>>);
+
+impl BackEnd<Context> for BlkPort {
+    fn offer(&mut self, nodes: &mut DeviceNodes<'_>, _: &mut Context) -> Result<(), Errno> {
+        self.0.lock().back.offer(nodes)
+    }
+
+    fn connect(&mut self, nodes: &mut DeviceNodes<'_>, context: &mut Context) -> Result<(), Errno> {
+        let mut device = self.0.lock();
+        let mut tables = context.hub.grants.lock();
+        let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
+        device.back.take_front(nodes, Layout::X86_64, &mut grants)?;
+        drop(tables);
+        let owner = device.owner;
+        let fronts: Vec<Port> = device.back.ports().collect();
+        let mut events = context.hub.events.lock();
+        for front in fronts {
+            match bind(&mut events, owner, front) {
+                Ok(port) => {
+                    device.ports.push(port);
+                    context.bound.push((port, self.0.clone()));
+                }
+                // `disconnect` follows, and lets go of what was bound.
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn disconnect(&mut self, _: &mut DeviceNodes<'_>, context: &mut Context) {
+        let mut device = self.0.lock();
+        let mut tables = context.hub.grants.lock();
+        let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
+        device.back.disconnect(&mut grants);
+        drop(tables);
+        for port in device.ports.drain(..) {
+            // It was bound: closing it cannot fail.
+            let _ = context.hub.events.lock().close(DomId::BACKEND, port);
+            context.closed.push(port);
+        }
+    }
+}
+
+fn bind(events: &mut EventChannels, owner: DomId, front: Port) -> Result<Port, Errno> {
+    // What is delivered is this port's own doorbell: requests that wait are found at the next one,
+    // which the front end rings after it has seen state 4.
+    let (port, _) = events.bind_interdomain(DomId::BACKEND, owner, front)?;
+    Ok(port)
+}

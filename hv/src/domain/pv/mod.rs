@@ -1,0 +1,349 @@
+//! The hypervisor's side of Xen's interface: XenStore, and the back ends of consoles and disks.
+//!
+//! One lock around it. A guest's event rings a doorbell: what it is for is served at once, in bounded
+//! batches, on the CPU that the event came from. What guests are to be told is told when the lock is
+//! free again.
+
+mod block;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use devmodel::blk::BlkRequest;
+use machine::Host;
+use machine::host::{DiskAnswer, DiskData};
+use machine::xen::{self, CONSOLE_RING, Hub, STORE_RING};
+use pvdrivers::abi::hvm_params::HvmParam;
+use pvdrivers::bus::{
+    self, Bus, ConsoleSpec, DeviceId, DeviceKind, DomainKind, DomainSpec, VbdSpec,
+};
+use pvdrivers::conback::ConBack;
+use pvdrivers::event::Deliver;
+use pvdrivers::store::{Quota, Ready, Service};
+use pvdrivers::{DomId, Errno, Port};
+use spin::{Mutex, Once};
+
+use super::backend::Backend;
+use super::{Domain, console};
+use block::{BlkDevice, BlkPort};
+
+/// `Token::part` of disk requests of the back ends; chips count theirs from 0, the firmware from 80h.
+pub const TOKEN_PART: u8 = 0x40;
+/// Messages of XenStore that one doorbell has served.
+const STORE_BUDGET: u32 = 64;
+/// Events that the bus takes in one go.
+const BUS_BUDGET: u32 = 64;
+/// Bytes of console output that one doorbell has moved.
+const CONSOLE_BUDGET: usize = 4096;
+/// Requests that one doorbell has taken from a disk's rings.
+const BLOCK_BUDGET: u32 = 64;
+
+/// What a back end needs beside the store.
+pub struct Context {
+    hub: &'static Hub,
+    /// Ports of domain 0 that were bound, and for which disk.
+    bound: Vec<(Port, Arc<Mutex<BlkDevice>>)>,
+    /// Ports that were closed.
+    closed: Vec<Port>,
+    /// What guests are to be told.
+    news: Vec<Deliver>,
+}
+
+/// Hands a request of a back end to a guest's disk.
+type Submit = fn(DomId, &BlkRequest, DiskData<'_>) -> DiskAnswer;
+
+/// What a port of domain 0 is for.
+#[derive(Clone)]
+enum Target {
+    Store(DomId),
+    Console(DomId),
+    Block(Arc<Mutex<BlkDevice>>),
+}
+
+struct Pv {
+    service: Service,
+    bus: Bus<Context>,
+    context: Context,
+    targets: BTreeMap<Port, Target>,
+    consoles: BTreeMap<DomId, (ConBack, Port)>,
+    stores: BTreeMap<DomId, Port>,
+    disks: BTreeMap<(DomId, u8), Arc<Mutex<BlkDevice>>>,
+}
+
+static HUB: Once<&'static Hub> = Once::new();
+static PV: Once<Mutex<Pv>> = Once::new();
+
+/// What guests share.
+pub fn hub() -> &'static Hub {
+    HUB.call_once(|| Box::leak(Box::new(Hub::new())))
+}
+
+fn pv() -> &'static Mutex<Pv> {
+    PV.call_once(|| {
+        let mut service = Service::new(Quota::default());
+        let bus = Bus::new(&mut service.store);
+        // A new store takes them all.
+        let _ = bus::create_base(&mut service.store.local(bus.client()));
+        let context =
+            Context { hub: hub(), bound: Vec::new(), closed: Vec::new(), news: Vec::new() };
+        Mutex::new(Pv {
+            service,
+            bus,
+            context,
+            targets: BTreeMap::new(),
+            consoles: BTreeMap::new(),
+            stores: BTreeMap::new(),
+            disks: BTreeMap::new(),
+        })
+    })
+}
+
+/// Works on the back ends, lets the store's news take their way, and then tells guests.
+fn with_pv<B: Backend, R>(domain: &Domain<B>, work: impl FnOnce(&mut Pv) -> R) -> R {
+    let mut pv = pv().lock();
+    let result = work(&mut pv);
+    pv.settle();
+    let news = core::mem::take(&mut pv.context.news);
+    drop(pv);
+    for deliver in news {
+        xen::deliver_to(domain, deliver);
+    }
+    result
+}
+
+/// A guest that finds Xen's interface starts: its store, console and disks are there.
+pub fn start<B: Backend>(domain: &Domain<B>) {
+    let Some(xen) = domain.machine.xen() else { return };
+    let made = with_pv(domain, |pv| pv.add(domain, xen, submit::<B>));
+    if let Err(error) = made {
+        log::error!("{}: no paravirtual devices: {error:?}", domain.name);
+    }
+}
+
+/// A guest has stopped: its back ends let go of it.
+pub fn stop<B: Backend>(domain: &Domain<B>) {
+    if let Some(xen) = domain.machine.xen() {
+        with_pv(domain, |pv| pv.remove(xen.domid, &uuid_text(&xen.uuid())));
+    }
+}
+
+/// Whether back ends still wait for the disk on a stopped guest's behalf.
+pub fn is_busy<B: Backend>(domain: &Domain<B>) -> bool {
+    let Some(pv) = PV.get() else { return false };
+    let dom = DomId(domain.id as u16);
+    let pv = pv.lock();
+    let mut disks = pv.disks.range((dom, 0)..=(dom, u8::MAX));
+    disks.any(|(_, disk)| disk.lock().in_flight() > 0)
+}
+
+/// A guest's event for a back end, at this port of domain 0.
+pub fn doorbell<B: Backend>(domain: &Domain<B>, port: Port) {
+    with_pv(domain, |pv| match pv.targets.get(&port).cloned() {
+        Some(Target::Store(dom)) => pv.serve_store(dom),
+        Some(Target::Console(dom)) => pv.serve_console(dom, |byte| console_byte::<B>(dom, byte)),
+        Some(Target::Block(disk)) => pv.serve_disk(&disk),
+        None => {}
+    });
+}
+
+/// A host disk has finished a request of a back end.
+pub fn disk_completed<B: Backend>(domain: &Domain<B>, slot: u8, token: u32, good: bool) {
+    with_pv(domain, |pv| {
+        if let Some(disk) = pv.disks.get(&(DomId(domain.id as u16), slot)).cloned() {
+            let more = disk.lock().completed(token, good, &mut pv.context);
+            if more {
+                pv.serve_disk(&disk);
+            }
+        }
+    });
+}
+
+fn submit<B: Backend>(dom: DomId, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
+    match super::sched::domain::<B>(dom.0.into()) {
+        Some(domain) => domain.disk(request, data),
+        None => DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium)),
+    }
+}
+
+fn console_byte<B: Backend>(dom: DomId, byte: u8) {
+    if let Some(domain) = super::sched::domain::<B>(dom.0.into()) {
+        console::console_out(domain, byte);
+    }
+}
+
+impl Pv {
+    /// Makes the nodes, ports and back ends of a guest.
+    fn add<B: Backend>(
+        &mut self,
+        domain: &Domain<B>,
+        xen: &xen::Xen,
+        submit: Submit,
+    ) -> Result<(), Errno> {
+        let dom = xen.domid;
+        let page = |number| xen.page(number).ok_or(Errno::ENOMEM);
+        let (store_port, local) = self.channel(dom)?;
+        self.targets.insert(local, Target::Store(dom));
+        self.stores.insert(dom, local);
+        xen.set_param(HvmParam::STORE_EVTCHN, store_port.0.into());
+        let (console_port, local) = self.channel(dom)?;
+        self.targets.insert(local, Target::Console(dom));
+        self.consoles.insert(dom, (ConBack::primary(page(CONSOLE_RING)?), local));
+        xen.set_param(HvmParam::CONSOLE_EVTCHN, console_port.0.into());
+        self.service.introduce(dom, page(STORE_RING)?)?;
+        let memory = (domain.machine.ram.low_size() + domain.machine.ram.high_size()) >> 10;
+        let vcpus = domain.slots.len() as u32;
+        let client = self.bus.client();
+        let spec = DomainSpec {
+            domid: dom,
+            name: domain.name.clone(),
+            uuid: uuid_text(&xen.uuid()),
+            kind: DomainKind::Hvm,
+            target_kib: memory,
+            max_kib: memory,
+            video_kib: domain.frames.vram().len() as u64 * 4 >> 10,
+            vcpus,
+            max_vcpus: vcpus,
+            store_frame: xen::SPECIAL_GFN,
+            store_port,
+            start_time: crate::cpu::wall::unix_seconds(),
+        };
+        bus::create_domain(&mut self.service.store.local(client), &spec)?;
+        let console = ConsoleSpec {
+            devid: 0,
+            ring: Some((xen::SPECIAL_GFN + 1, console_port)),
+            tty: String::from("pty"),
+        };
+        console.device(dom).create(&mut self.service.store, client)?;
+        for (slot, drive) in domain.machine.drives().iter().enumerate() {
+            let Some(drive) = drive else { continue };
+            if let Some(disk) = BlkDevice::new(dom, slot as u8, drive, submit) {
+                self.add_disk(slot as u8, disk)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_disk(&mut self, slot: u8, disk: BlkDevice) -> Result<(), Errno> {
+        let dom = disk.owner();
+        let spec: VbdSpec = disk.spec();
+        let disk = Arc::new(Mutex::new(disk));
+        self.disks.insert((dom, slot), disk.clone());
+        let port = Box::new(BlkPort(disk));
+        let Pv { service, bus, context, .. } = self;
+        bus.attach(&mut service.store, spec.device(dom), port, context)?;
+        Ok(())
+    }
+
+    /// A port of a guest's, connected to one of domain 0.
+    fn channel(&mut self, dom: DomId) -> Result<(Port, Port), Errno> {
+        let mut events = self.context.hub.events.lock();
+        let guest = events.alloc_unbound(dom, DomId::SELF, DomId::BACKEND)?;
+        // The deliver is the back end's own port, which nothing waits at yet.
+        let (local, _) = events.bind_interdomain(DomId::BACKEND, dom, guest)?;
+        Ok((guest, local))
+    }
+
+    /// Lets go of a guest.
+    fn remove(&mut self, dom: DomId, uuid: &str) {
+        let Pv { service, bus, context, .. } = self;
+        bus.destroy_domain(&mut service.store, dom, context);
+        // What is not there is no error, and domain 0 may remove all.
+        let _ = bus::remove_domain(&mut service.store.local(bus.client()), dom, uuid);
+        service.forget(dom);
+        let stored = self.stores.remove(&dom);
+        let console = self.consoles.remove(&dom).map(|(_, port)| port);
+        for port in stored.into_iter().chain(console) {
+            self.targets.remove(&port);
+            // It was bound: closing it cannot fail.
+            let _ = self.context.hub.events.lock().close(DomId::BACKEND, port);
+        }
+        self.settle();
+        self.disks.retain(|(owner, _), disk| *owner != dom || disk.lock().in_flight() > 0);
+    }
+
+    fn serve_store(&mut self, dom: DomId) {
+        // What is left is served when its turn comes: `settle` asks who is ready.
+        let served = self.service.serve(dom, STORE_BUDGET);
+        if served.notify {
+            self.notify_store(dom);
+        }
+    }
+
+    fn notify_store(&mut self, dom: DomId) {
+        if let Some(port) = self.stores.get(&dom) {
+            let deliver = self.context.hub.events.lock().notify(*port);
+            self.context.news.push(deliver);
+        }
+    }
+
+    fn serve_console(&mut self, dom: DomId, mut sink: impl FnMut(u8)) {
+        let Some((back, port)) = self.consoles.get_mut(&dom) else { return };
+        let moved = back.output(CONSOLE_BUDGET, &mut |bytes| {
+            bytes.iter().for_each(|byte| sink(*byte));
+        });
+        if moved.notify {
+            let deliver = self.context.hub.events.lock().notify(*port);
+            self.context.news.push(deliver);
+        }
+    }
+
+    fn serve_disk(&mut self, disk: &Mutex<BlkDevice>) {
+        let mut disk = disk.lock();
+        if disk.serve(BLOCK_BUDGET, &mut self.context) {
+            return;
+        }
+        // Its rings make no sense: it stops serving this front end, which sees its device close.
+        let id = DeviceId { kind: DeviceKind::Vbd, domid: disk.owner(), devid: disk.devid() };
+        drop(disk);
+        let Pv { service, bus, context, .. } = self;
+        if let Some(mut nodes) = bus.nodes(&mut service.store, id) {
+            let _ = nodes.write("state", bus::XenbusState::Closing.number());
+        }
+        let _ = bus.remove_device(&mut service.store, id, context);
+    }
+
+    /// Lets everyone who is ready work, until nobody is.
+    fn settle(&mut self) {
+        // Each round takes events that others left; front ends and the bus answer each other a few times.
+        for _ in 0..256 {
+            self.follow_ports();
+            match self.service.next_ready() {
+                Some(Ready::Guest(dom)) => self.serve_store(dom),
+                Some(Ready::Local(client)) if client == self.bus.client() => {
+                    let Pv { service, bus, context, .. } = self;
+                    for notice in bus.poll(&mut service.store, context, BUS_BUDGET) {
+                        log::info!("xenbus: {notice:?}");
+                    }
+                }
+                Some(Ready::Local(_)) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Ports that back ends bound and closed.
+    fn follow_ports(&mut self) {
+        for port in self.context.closed.drain(..) {
+            self.targets.remove(&port);
+        }
+        for (port, disk) in self.context.bound.drain(..) {
+            self.targets.insert(port, Target::Block(disk));
+        }
+    }
+}
+
+/// A UUID with its hyphens.
+fn uuid_text(uuid: &[u8; 16]) -> String {
+    let mut text = String::new();
+    for (n, byte) in uuid.iter().enumerate() {
+        if matches!(n, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
