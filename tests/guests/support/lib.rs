@@ -21,6 +21,8 @@ pub mod smp;
 pub mod sweep;
 mod thunk;
 pub mod v86;
+pub mod xen;
+pub mod xenstore;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
