@@ -11,6 +11,7 @@ mod interrupts;
 mod media;
 mod processors;
 mod sample;
+mod xen;
 
 use sample::{Bench, op, skip};
 use support::{acpi, apic, bios, cpu, guest, mem, pci};
@@ -25,6 +26,7 @@ fn main() {
     local_apic(&mut bench);
     interrupts::all(&mut bench);
     media::all(&mut bench);
+    xen::all(&mut bench);
     if apic::has_x2() {
         apic::enter_x2();
         x2apic(&mut bench);
