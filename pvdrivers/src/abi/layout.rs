@@ -113,16 +113,23 @@ pub trait Layout: Sized + Copy {
 }
 
 /// Up to eight little-endian bytes.
+#[inline]
 fn read(bytes: &[u8], at: usize, len: usize) -> u64 {
-    let there = at.checked_add(len).and_then(|end| bytes.get(at..end)).unwrap_or(&[]);
-    there.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+    // Copies of a length that is known become one load; a loop costs six instructions a byte.
+    let mut word = [0; 8];
+    let there = at.checked_add(len).and_then(|end| bytes.get(at..end));
+    if let (Some(there), Some(to)) = (there, word.get_mut(..len)) {
+        to.copy_from_slice(there);
+    }
+    u64::from_le_bytes(word)
 }
 
-/// Writes the low `len` bytes of `value`.
+/// Writes the low `len` bytes of `value`, 8 at most.
+#[inline]
 fn write(bytes: &mut [u8], at: usize, len: usize, value: u64) {
-    let Some(there) = at.checked_add(len).and_then(|end| bytes.get_mut(at..end)) else { return };
-    for (to, from) in there.iter_mut().zip(value.to_le_bytes()) {
-        *to = from;
+    let there = at.checked_add(len).and_then(|end| bytes.get_mut(at..end));
+    if let (Some(there), Some(from)) = (there, value.to_le_bytes().get(..len)) {
+        there.copy_from_slice(from);
     }
 }
 
