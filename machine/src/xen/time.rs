@@ -141,7 +141,7 @@ mod tests {
         let first = page.read_u32(64).unwrap();
         write_time_info(&page, 64, clock, 78);
         let second = page.read_u32(64).unwrap();
-        assert!(first % 2 == 0 && second % 2 == 0 && first != second);
+        assert!(first.is_multiple_of(2) && second.is_multiple_of(2) && first != second);
         assert_eq!(page.read_u64(72), Some(78));
         assert_eq!(page.read_u32(64 + 24), Some(0x8000_0000));
         assert_eq!(page.read_u16(64 + 28), Some(0x01ff));
