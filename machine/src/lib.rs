@@ -309,14 +309,14 @@ impl Machine {
         if let Some(at) = fx.fw_cfg {
             self.fw_cfg_dma(at);
         }
+        if let Some(unplug) = fx.unplug.take() {
+            self.unplug(unplug, fx);
+        }
         for message in fx.messages() {
             self.send(host, message);
         }
         if fx.intr {
             self.set_intr(host);
-        }
-        if let Some(unplug) = fx.unplug {
-            self.unplug(unplug);
         }
         if fx.remap || fx.vga || fx.a20 {
             self.remap(host, fx);

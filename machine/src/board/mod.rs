@@ -109,6 +109,8 @@ pub struct Board {
     pub(crate) fw_cfg: FwCfg,
     pub(crate) xen_platform: Option<XenPlatform>,
     nics: Vec<nic::Slot>,
+    /// The guest's drivers took the cards away, until the next reset.
+    nics_gone: bool,
     port92: Port92,
     reset: ResetControl,
     debugcon: Debugcon,
@@ -156,6 +158,7 @@ impl Board {
             fw_cfg,
             xen_platform: xen_platform.then(XenPlatform::new),
             nics: Vec::new(),
+            nics_gone: false,
             port92: Port92::new(),
             reset: ResetControl::new(),
             debugcon: Debugcon::new(),

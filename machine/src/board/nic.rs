@@ -166,7 +166,24 @@ impl Board {
         }
     }
 
+    /// The guest's drivers take the cards away: they decode nothing and are not on the bus. The next
+    /// reset brings them back.
+    pub(crate) fn unplug_nics(&mut self, fx: &mut Effects) {
+        for n in 0..self.nics.len() {
+            let effect = self.pci.write(self.nics[n].at, 4, 2, 0);
+            self.pci_effect(effect, fx);
+        }
+        self.nics_gone = true;
+    }
+
+    /// Whether the configuration address is that of a card that was taken away.
+    pub(super) fn names_gone_nic(&self) -> bool {
+        let at = (self.pci.address() >> 8) as u16;
+        self.nics_gone && self.nics.iter().any(|slot| u16::from(slot.at.bits()) == at)
+    }
+
     pub(super) fn reset_nics(&mut self) {
+        self.nics_gone = false;
         for slot in &mut self.nics {
             slot.card.reset();
             (slot.port, slot.busy) = (0, false);

@@ -59,7 +59,7 @@ impl Board {
                 return self.xen_in(port as u8 & 3, width);
             }
             0xcf8 if width == 4 => return self.pci.address(),
-            0xcfc..=0xcff => return self.pci.read_data(port as u8, width),
+            0xcfc..=0xcff => return self.pci_read(port, width),
             0x1f0 | 0x170 => return self.ide_data_in(channel(port), width, fx),
             0x1ce..=0x1d0 if width == 2 => return self.vga.vbe_read(port).into(),
             0x514 | 0x518 if width == 4 => return self.fw_cfg.read_dma(port as u8 - 0x14),
@@ -185,7 +185,7 @@ impl Board {
             0x4d1 => self.pic.read_elcr(PicUnit::Slave),
             0x511 => self.fw_cfg.read(),
             0xcf9 => self.reset.read(),
-            0xcfc..=0xcff => self.pci.read_data(low, 1) as u8,
+            0xcfc..=0xcff => self.pci_read(port, 1) as u8,
             0x1ce..=0x1d0 => self.vga.vbe_read(port) as u8,
             _ => self.in_pci_ports(port, 1, now, fx).unwrap_or(0xff) as u8,
         }
@@ -391,7 +391,17 @@ impl Board {
         }
     }
 
+    fn pci_read(&self, port: u16, width: u8) -> u32 {
+        if self.names_gone_nic() {
+            return ones(width);
+        }
+        self.pci.read_data(port as u8, width)
+    }
+
     fn pci_write(&mut self, port: u16, width: u8, value: u32, fx: &mut Effects) {
+        if self.names_gone_nic() {
+            return;
+        }
         let effect = self.pci.write_data(port as u8, width, value);
         self.pci_effect(effect, fx);
     }

@@ -3,6 +3,7 @@
 
 use super::{CONSOLE_RING, SPECIAL_GFN, STORE_RING, Xen};
 use crate::cpu::Cpu;
+use crate::effects::Effects;
 use crate::host::Host;
 use crate::{Machine, inbox};
 use core::sync::atomic::Ordering;
@@ -120,9 +121,13 @@ impl Machine {
     }
 
     /// The guest's drivers take emulated devices away until the next reset.
-    pub(crate) fn unplug(&self, unplug: Unplug) {
+    pub(crate) fn unplug(&self, unplug: Unplug, fx: &mut Effects) {
         let drives = self.drives.lock().clone();
         let mut board = self.board.lock();
+        if unplug.nics() {
+            log::info!("the guest's drivers take the network cards away");
+            board.unplug_nics(fx);
+        }
         for (slot, unit) in Unit::ALL.into_iter().enumerate() {
             let wanted = unplug.ide_disks() || (unplug.auxiliary_ide_disks() && slot != 0);
             if wanted && drives.is_disk(slot) {

@@ -68,6 +68,33 @@ fn queue(guest: &mut Guest, n: u64, len: u64) {
     guest.store(TX_RING + n * 16 + 8, 8, len | 9 << 24);
 }
 
+/// The word that unplugs, at the platform device's ports.
+fn unplug(guest: &mut Guest, what: u32) {
+    assert_eq!(guest.outp(0x10, 2, what), None);
+}
+
+#[test]
+fn a_card_that_the_drivers_take_away_is_off_the_bus_until_the_next_reset() {
+    let nic = Nic { mac: MAC, model: NicModel::E1000 };
+    let mut guest = Guest::with(Setup { nics: vec![nic], xen: true, ..Setup::default() });
+    set_up(&mut guest);
+    unplug(&mut guest, 1);
+    assert_eq!(configured(&mut guest, CARD), 0x100e_8086, "disks only");
+    queue(&mut guest, 0, 60);
+    unplug(&mut guest, 2);
+    assert_eq!(configured(&mut guest, CARD), u32::MAX);
+    configure(&mut guest, CARD | 0x04, 7);
+    assert_eq!(read(&mut guest, 8), u32::MAX, "no ports");
+    write(&mut guest, 0x3818, 1);
+    assert!(guest.host.frames.borrow().is_empty());
+    assert_eq!(guest.machine.receive_frame(&guest.host, 0, &[0xff; 60]), Received::Unwanted);
+    assert_eq!(configured(&mut guest, 0x8000_1800) & 0xffff, 0x5853, "others stay");
+    guest.machine.power_on(&guest.host);
+    assert_eq!(configured(&mut guest, CARD), 0x100e_8086);
+    set_up(&mut guest);
+    assert_ne!(read(&mut guest, 8), u32::MAX);
+}
+
 #[test]
 fn a_card_is_on_pci_only_where_the_configuration_has_one() {
     let mut none = guest(0);
