@@ -22,7 +22,7 @@ use spin::Mutex;
 use super::backend::Backend;
 use super::disk::{Medium, Module};
 use super::memory::{Frames, Store};
-use super::net::{self, Place};
+use super::net::{self, Vif};
 use super::snapshot::Snapshot;
 use super::{Action, Actions, Domain, Parts, Slot, Task, fpu, pv};
 use crate::archive::Entry;
@@ -158,7 +158,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             clock: Clock::new(tsc::now(), tsc::hz() / 1000),
             wall_clock: WallClock::from_unix(wall_clock),
             drives,
-            nics: cards.clone(),
+            nics: cards,
             bios: BiosConfig {
                 boot_order: config.bios_boot_order(),
                 boot_menu_ms: config.boot_menu_ms,
@@ -196,7 +196,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 inside: AtomicBool::new(false),
             });
         }
-        let nics = connect(id, config, &cards)?;
+        let vifs = connect(id, config)?;
         Ok(Domain::new(Parts {
             id,
             name: config.name.clone(),
@@ -208,7 +208,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             disks,
             snapshot: config.snapshot,
             console: config.serial.iter().position(|port| *port == Serial::Console),
-            nics,
+            vifs,
         }))
     }
 
@@ -385,24 +385,21 @@ fn cards(config: &GuestConfig) -> Result<Vec<Nic>, BuildError> {
     Ok(cards)
 }
 
-/// Connects the cards to their bridges.
-fn connect(
-    id: usize,
-    config: &GuestConfig,
-    cards: &[Nic],
-) -> Result<[Option<Place>; MAX_NICS], BuildError> {
-    let mut places = [None; MAX_NICS];
-    let emulated = config.vifs.iter().filter(|vif| !vif.only_paravirtual);
-    for (n, (card, vif)) in cards.iter().zip(emulated).enumerate() {
-        match net::attach(id, n as u8, vif, card.mac) {
-            Some(place) => places[n] = Some(place),
-            None => {
-                places.into_iter().flatten().for_each(net::detach);
-                return Err(BuildError::CardAddress(card.mac));
-            }
-        }
+/// Connects the interfaces to their bridges: those with emulated cards first, in the cards' order.
+fn connect(id: usize, config: &GuestConfig) -> Result<Vec<Vif>, BuildError> {
+    let numbered = || config.vifs.iter().enumerate();
+    let emulated = numbered().filter(|(_, vif)| !vif.only_paravirtual);
+    let others = numbered().filter(|(_, vif)| vif.only_paravirtual && config.xen);
+    let mut vifs: Vec<Vif> = Vec::new();
+    for (nic, (number, vif)) in (0u8..=u8::MAX).zip(emulated.chain(others)) {
+        let mac = vif.address(&config.name, number);
+        let Some((place, bridge)) = net::attach(id, nic, vif, mac) else {
+            vifs.iter().for_each(|vif| net::detach(vif.place));
+            return Err(BuildError::CardAddress(mac));
+        };
+        vifs.push(Vif { place, number: number as u32, mac, bridge });
     }
-    Ok(places)
+    Ok(vifs)
 }
 
 fn actions(config: &GuestConfig) -> Actions {

@@ -24,7 +24,7 @@ use arch::slat::{Flush, Range, Slat, SlatError};
 use arch::{GuestPhys, Perm, Why};
 use devmodel::blk::BlkRequest;
 use machine::host::{Backing, DiskAnswer, DiskData, Output};
-use machine::{Host, MAX_NICS, Machine, SLOTS};
+use machine::{Host, Machine, SLOTS};
 use pvdrivers::{DomId, Port};
 use spin::Mutex;
 
@@ -135,8 +135,8 @@ pub struct Domain<B: Backend> {
     slat: IrqLock<(Slat<B::Format>, Store)>,
     /// What is in its drives, by slot.
     pub disks: [Mutex<Option<Medium>>; SLOTS],
-    /// The bridges' ports of its network cards.
-    nics: [Option<net::Place>; MAX_NICS],
+    /// Its network interfaces: those with emulated cards first, in the cards' order.
+    pub vifs: Vec<net::Vif>,
     state: AtomicU8,
     /// The board's deadline moved: its CPU must look.
     pub retime: AtomicBool,
@@ -172,8 +172,8 @@ pub struct Parts<B: Backend> {
     pub console: Option<usize>,
     /// What it writes to host disks is thrown away.
     pub snapshot: bool,
-    /// The bridges' ports of its network cards.
-    pub nics: [Option<net::Place>; MAX_NICS],
+    /// Its network interfaces, those with emulated cards first.
+    pub vifs: Vec<net::Vif>,
 }
 
 impl<B: Backend> Domain<B> {
@@ -191,7 +191,7 @@ impl<B: Backend> Domain<B> {
             disks,
             console,
             snapshot,
-            nics,
+            vifs,
         } = parts;
         Domain {
             id,
@@ -207,7 +207,7 @@ impl<B: Backend> Domain<B> {
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
             slat: IrqLock::new((slat, Store::default())),
             disks: disks.map(Mutex::new),
-            nics,
+            vifs,
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
             reboots: AtomicUsize::new(0),

@@ -16,9 +16,9 @@ use pvdrivers::bridge::queue::FrameQueue;
 use pvdrivers::bridge::{Bridge, Counters, MAX_PORTS, PortConfig, PortId};
 
 use super::backend::Backend;
-use super::console;
 use super::sched::World;
 use super::{Domain, State};
+use super::{console, pv};
 use crate::cpu::lock::IrqLock;
 use crate::cpu::{self, tsc};
 use crate::drivers;
@@ -36,7 +36,7 @@ enum End {
     Guest {
         /// The guest's number, from 1.
         domain: usize,
-        /// Its card.
+        /// Its interface.
         nic: u8,
         /// Frames for it.
         ring: FrameQueue,
@@ -107,8 +107,21 @@ impl Hub {
     }
 }
 
-/// Connects a guest's card. `None`: the bridge has no port left, or another guest has the address.
-pub fn attach(domain: usize, nic: u8, vif: &VifConfig, mac: [u8; 6]) -> Option<Place> {
+/// An interface of a guest: an emulated card, a paravirtual device, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vif {
+    /// Its port.
+    pub place: Place,
+    /// Its number in the configuration, from 0.
+    pub number: u32,
+    /// Its address.
+    pub mac: [u8; 6],
+    /// The name of its bridge.
+    pub bridge: String,
+}
+
+/// Connects a guest's interface. `None`: the bridge has no port left, or another guest has the address.
+pub fn attach(domain: usize, nic: u8, vif: &VifConfig, mac: [u8; 6]) -> Option<(Place, String)> {
     PASSING.lock().get_or_insert_with(|| alloc::vec![0; RING].into_boxed_slice());
     let name = vif.bridge.as_deref().unwrap_or(DEFAULT);
     let mut net = NET.lock();
@@ -123,7 +136,7 @@ pub fn attach(domain: usize, nic: u8, vif: &VifConfig, mac: [u8; 6]) -> Option<P
     let config = PortConfig { mac: Some(mac), filter: true, rate: vif.rate };
     let end = End::Guest { domain, nic, ring: FrameQueue::new(RING), full: false };
     let port = net.get_mut(hub)?.add(config, end)?;
-    Some(Place { hub, port })
+    Some((Place { hub, port }, name.into()))
 }
 
 /// Takes a card away, and what waits for it.
@@ -159,7 +172,7 @@ pub fn has_room(place: Place) {
 }
 
 /// CPU 0 is to look, also when this is CPU 0 in a guest's turn.
-fn call() {
+pub(super) fn call() {
     console::want();
     let this = cpu::this();
     if this.id == 0 {
@@ -175,6 +188,7 @@ fn arrived() {
 
 /// CPU 0 carries frames: from the host's card to the rings, from the rings to the guests.
 pub fn step<B: Backend>(world: &World<B>) {
+    pv::step(world);
     let Some(mut passing) = PASSING.lock().take() else { return };
     if ARRIVED.swap(false, Ordering::AcqRel) {
         from_host(&mut passing);
@@ -229,7 +243,10 @@ fn deliver<B: Backend>(world: &World<B>, (hub, port): (usize, usize), passing: &
         };
         let Some(domain) = world.domains.get(domain.wrapping_sub(1)) else { return };
         let runs = domain.state() == State::Running;
-        let offer = || domain.machine.receive_frame(domain.as_ref(), nic, &passing[..len]);
+        let frame = &passing[..len];
+        // The guest has one of the two: its own driver, or the emulated card.
+        let card = || domain.machine.receive_frame(domain.as_ref(), nic, frame);
+        let offer = || pv::receive(domain, nic, frame).unwrap_or_else(card);
         // A guest that does not run gets nothing.
         let received = if runs { console::guarded(domain, offer) } else { None };
         let mut net = NET.lock();
@@ -284,8 +301,8 @@ fn write_report(out: &mut String) -> fmt::Result {
 }
 
 impl<B: Backend> Domain<B> {
-    /// The place of one of its cards.
+    /// The place of one of its interfaces.
     pub(super) fn place(&self, nic: u8) -> Option<Place> {
-        self.nics.get(usize::from(nic)).copied().flatten()
+        self.vifs.get(usize::from(nic)).map(|vif| vif.place)
     }
 }

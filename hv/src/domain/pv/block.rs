@@ -19,7 +19,7 @@ use pvdrivers::grant::LocalGrants;
 use pvdrivers::{DomId, Errno, Port};
 use spin::Mutex;
 
-use super::{Context, Submit, TOKEN_PART};
+use super::{Context, Submit, TOKEN_PART, Target};
 use crate::drivers::block::MAX_SEGMENTS;
 
 /// Numbers of hda to hdd. Xen docs "xen-vbd-interface".
@@ -221,7 +221,7 @@ impl BackEnd<Context> for BlkPort {
             match bind(&mut events, owner, front) {
                 Ok(port) => {
                     device.ports.push(port);
-                    context.bound.push((port, self.0.clone()));
+                    context.bound.push((port, Target::Block(self.0.clone())));
                 }
                 // `disconnect` follows, and lets go of what was bound.
                 Err(error) => return Err(error),
@@ -244,7 +244,7 @@ impl BackEnd<Context> for BlkPort {
     }
 }
 
-fn bind(events: &mut EventChannels, owner: DomId, front: Port) -> Result<Port, Errno> {
+pub(super) fn bind(events: &mut EventChannels, owner: DomId, front: Port) -> Result<Port, Errno> {
     // What is delivered is this port's own doorbell: requests that wait are found at the next one,
     // which the front end rings after it has seen state 4.
     let (port, _) = events.bind_interdomain(DomId::BACKEND, owner, front)?;

@@ -1,10 +1,11 @@
-//! The hypervisor's side of Xen's interface: XenStore, and the back ends of consoles and disks.
+//! The hypervisor's side of Xen's interface: XenStore, and the back ends of consoles, disks and networks.
 //!
 //! One lock around it. A guest's event rings a doorbell: what it is for is served at once, in bounded
 //! batches, on the CPU that the event came from. What guests are to be told is told when the lock is
 //! free again.
 
 mod block;
+mod net;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -13,7 +14,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use devmodel::blk::BlkRequest;
+use devmodel::net::Received;
 use machine::Host;
 use machine::host::{DiskAnswer, DiskData};
 use machine::xen::{self, CONSOLE_RING, Hub, STORE_RING};
@@ -28,8 +31,10 @@ use pvdrivers::{DomId, Errno, Port};
 use spin::{Mutex, Once};
 
 use super::backend::Backend;
+use super::sched::World;
 use super::{Domain, console};
 use block::{BlkDevice, BlkPort};
+use net::{NetDevice, NetPort};
 
 /// `Token::part` of disk requests of the back ends; chips count theirs from 0, the firmware from 80h.
 pub const TOKEN_PART: u8 = 0x40;
@@ -41,12 +46,14 @@ const BUS_BUDGET: u32 = 64;
 const CONSOLE_BUDGET: usize = 4096;
 /// Requests that one doorbell has taken from a disk's rings.
 const BLOCK_BUDGET: u32 = 64;
+/// Packets that one doorbell has taken from an interface's rings.
+const NET_BUDGET: u32 = 64;
 
 /// What a back end needs beside the store.
 pub struct Context {
     hub: &'static Hub,
-    /// Ports of domain 0 that were bound, and for which disk.
-    bound: Vec<(Port, Arc<Mutex<BlkDevice>>)>,
+    /// Ports of domain 0 that were bound, and what for.
+    bound: Vec<(Port, Target)>,
     /// Ports that were closed.
     closed: Vec<Port>,
     /// What guests are to be told.
@@ -62,6 +69,7 @@ enum Target {
     Store(DomId),
     Console(DomId),
     Block(Arc<Mutex<BlkDevice>>),
+    Net(Arc<Mutex<NetDevice>>),
 }
 
 struct Pv {
@@ -72,10 +80,13 @@ struct Pv {
     consoles: BTreeMap<DomId, (ConBack, Port)>,
     stores: BTreeMap<DomId, Port>,
     disks: BTreeMap<(DomId, u8), Arc<Mutex<BlkDevice>>>,
+    nets: BTreeMap<(DomId, u8), Arc<Mutex<NetDevice>>>,
 }
 
 static HUB: Once<&'static Hub> = Once::new();
 static PV: Once<Mutex<Pv>> = Once::new();
+/// An interface has packets left to take: CPU 0 goes on.
+static BEHIND: AtomicBool = AtomicBool::new(false);
 
 /// What guests share.
 pub fn hub() -> &'static Hub {
@@ -98,6 +109,7 @@ fn pv() -> &'static Mutex<Pv> {
             consoles: BTreeMap::new(),
             stores: BTreeMap::new(),
             disks: BTreeMap::new(),
+            nets: BTreeMap::new(),
         })
     })
 }
@@ -146,6 +158,7 @@ pub fn doorbell<B: Backend>(domain: &Domain<B>, port: Port) {
         Some(Target::Store(dom)) => pv.serve_store(dom),
         Some(Target::Console(dom)) => pv.serve_console(dom, |byte| console_byte::<B>(dom, byte)),
         Some(Target::Block(disk)) => pv.serve_disk(&disk),
+        Some(Target::Net(net)) => pv.serve_net(&net),
         None => {}
     });
 }
@@ -160,6 +173,44 @@ pub fn disk_completed<B: Backend>(domain: &Domain<B>, slot: u8, token: u32, good
             }
         }
     });
+}
+
+/// A frame for a guest's interface; `None` where no paravirtual driver is connected to it.
+pub fn receive<B: Backend>(domain: &Domain<B>, nic: u8, frame: &[u8]) -> Option<Received> {
+    domain.machine.xen()?;
+    PV.get()?;
+    with_pv(domain, |pv| {
+        let net = pv.nets.get(&(DomId(domain.id as u16), nic))?.clone();
+        let received = net.lock().deliver(frame, &mut pv.context)?;
+        Some(received.unwrap_or_else(|_| {
+            // Letting go locks it.
+            let id = net.lock().id();
+            pv.abandon(id);
+            Received::Unwanted
+        }))
+    })
+}
+
+/// CPU 0 is to go on with interfaces that are behind.
+fn call() {
+    BEHIND.store(true, Ordering::Release);
+    super::net::call();
+}
+
+/// CPU 0 goes on with interfaces that had more packets than one doorbell takes.
+pub fn step<B: Backend>(world: &World<B>) {
+    if !BEHIND.swap(false, Ordering::AcqRel) {
+        return;
+    }
+    for domain in &world.domains {
+        let dom = DomId(domain.id as u16);
+        let work = |pv: &mut Pv| {
+            let nets: Vec<_> = pv.nets.range((dom, 0)..=(dom, u8::MAX)).collect();
+            let behind: Vec<_> = nets.into_iter().map(|(_, net)| net.clone()).collect();
+            behind.iter().filter(|net| net.lock().is_behind()).for_each(|net| pv.serve_net(net));
+        };
+        console::guarded(domain, || with_pv(domain, work));
+    }
 }
 
 fn submit<B: Backend>(dom: DomId, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
@@ -224,6 +275,9 @@ impl Pv {
                 self.add_disk(slot as u8, disk)?;
             }
         }
+        for (nic, vif) in (0u8..).zip(&domain.vifs) {
+            self.add_net(nic, NetDevice::new(dom, vif))?;
+        }
         Ok(())
     }
 
@@ -235,6 +289,15 @@ impl Pv {
         let port = Box::new(BlkPort(disk));
         let Pv { service, bus, context, .. } = self;
         bus.attach(&mut service.store, spec.device(dom), port, context)?;
+        Ok(())
+    }
+
+    fn add_net(&mut self, nic: u8, net: NetDevice) -> Result<(), Errno> {
+        let (dom, spec) = (net.id().domid, net.spec());
+        let net = Arc::new(Mutex::new(net));
+        self.nets.insert((dom, nic), net.clone());
+        let Pv { service, bus, context, .. } = self;
+        bus.attach(&mut service.store, spec.device(dom), Box::new(NetPort(net)), context)?;
         Ok(())
     }
 
@@ -262,6 +325,7 @@ impl Pv {
             let _ = self.context.hub.events.lock().close(DomId::BACKEND, port);
         }
         self.settle();
+        self.nets.retain(|(owner, _), _| *owner != dom);
         self.disks.retain(|(owner, _), disk| *owner != dom || disk.lock().in_flight() > 0);
     }
 
@@ -296,9 +360,25 @@ impl Pv {
         if disk.serve(BLOCK_BUDGET, &mut self.context) {
             return;
         }
-        // Its rings make no sense: it stops serving this front end, which sees its device close.
         let id = DeviceId { kind: DeviceKind::Vbd, domid: disk.owner(), devid: disk.devid() };
         drop(disk);
+        self.abandon(id);
+    }
+
+    fn serve_net(&mut self, net: &Mutex<NetDevice>) {
+        let mut net = net.lock();
+        let served = net.serve(NET_BUDGET, &mut self.context);
+        let id = net.id();
+        drop(net);
+        match served {
+            Ok(false) => {}
+            Ok(true) => call(),
+            Err(_) => self.abandon(id),
+        }
+    }
+
+    /// A device's rings make no sense: it stops serving this front end, which sees its device close.
+    fn abandon(&mut self, id: DeviceId) {
         let Pv { service, bus, context, .. } = self;
         if let Some(mut nodes) = bus.nodes(&mut service.store, id) {
             let _ = nodes.write("state", bus::XenbusState::Closing.number());
@@ -330,9 +410,7 @@ impl Pv {
         for port in self.context.closed.drain(..) {
             self.targets.remove(&port);
         }
-        for (port, disk) in self.context.bound.drain(..) {
-            self.targets.insert(port, Target::Block(disk));
-        }
+        self.targets.extend(self.context.bound.drain(..));
     }
 }
 
