@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// Drivers of the board's disks and network cards, and file systems.
 const MODULES: &[&str] =
-    &["ata_piix", "sd_mod", "sr_mod", "isofs", "xen_blkfront", "e1000", "8139too"];
+    &["ata_piix", "sd_mod", "sr_mod", "isofs", "xen_blkfront", "xen_netfront", "e1000", "8139too"];
 
 const INIT: &[u8] = include_bytes!("../assets/init");
 const SELFCHECK: &[u8] = include_bytes!("../assets/selfcheck");
