@@ -23,6 +23,7 @@ pub mod kbdback;
 pub mod netback;
 pub mod ring;
 pub mod seam;
+pub mod sorted;
 pub mod store;
 
 pub use errno::Errno;

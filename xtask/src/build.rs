@@ -159,12 +159,12 @@ pub fn hypervisor(given: Option<&Path>, offline: bool) -> Result<PathBuf> {
     Ok(stripped)
 }
 
-/// Writes a copy without debug information beside the image: it is what boots.
+/// Writes a copy without debug information and symbols beside the image: it is what boots.
 fn strip(image: &Path) -> Result<PathBuf> {
     let stripped = image.with_extension("boot");
     for program in ["objcopy", "llvm-objcopy", "llvm-objcopy-14"] {
         if find(program).is_some() {
-            exec::run(Command::new(program).arg("--strip-debug").arg(image).arg(&stripped))?;
+            exec::run(Command::new(program).arg("--strip-all").arg(image).arg(&stripped))?;
             return Ok(stripped);
         }
     }

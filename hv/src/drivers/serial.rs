@@ -12,9 +12,13 @@ use crate::cpu::ioapic;
 use crate::cpu::lock::IrqLock;
 
 /// The console.
-pub static COM1: Serial = Serial::new(0x3f8, 4);
+pub static COM1: Serial = Serial::new(0x3f8, 4, &COM1_STATE);
 /// The control channel.
-pub static COM2: Serial = Serial::new(0x2f8, 3);
+pub static COM2: Serial = Serial::new(0x2f8, 3, &COM2_STATE);
+
+// Apart from the ports, whose addresses are not 0: zeros alone take no room in the image.
+static COM1_STATE: IrqLock<State> = IrqLock::new(State::new());
+static COM2_STATE: IrqLock<State> = IrqLock::new(State::new());
 
 const IER_RECEIVE: u8 = 1;
 const IER_TRANSMIT: u8 = 2;
@@ -39,19 +43,23 @@ pub struct Serial {
     irq: u8,
     present: AtomicBool,
     buffered: AtomicBool,
-    state: IrqLock<State>,
+    state: &'static IrqLock<State>,
+}
+
+impl State {
+    const fn new() -> State {
+        State { input: Ring::new(), output: Ring::new(), transmitting: false, dropped: 0 }
+    }
 }
 
 impl Serial {
-    const fn new(port: u16, irq: u8) -> Serial {
-        let state =
-            State { input: Ring::new(), output: Ring::new(), transmitting: false, dropped: 0 };
+    const fn new(port: u16, irq: u8, state: &'static IrqLock<State>) -> Serial {
         Serial {
             port,
             irq,
             present: AtomicBool::new(false),
             buffered: AtomicBool::new(false),
-            state: IrqLock::new(state),
+            state,
         }
     }
 

@@ -20,12 +20,7 @@ impl Machine {
         at: GuestVirt,
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
-        let mut done = 0;
-        self.each_page(vcpu, at, buffer.len(), Access::READ, |machine, gpa, bytes| {
-            let part = buffer.get_mut(done..done + bytes).ok_or(Errno::EFAULT)?;
-            done += bytes;
-            machine.ram.read(gpa, part).map_err(|_| Errno::EFAULT)
-        })
+        self.copy_in(&self.paging_of(vcpu), at, buffer)
     }
 
     /// Copies to the caller's linear address `at`.
@@ -39,12 +34,7 @@ impl Machine {
         at: GuestVirt,
         bytes: &[u8],
     ) -> Result<(), Errno> {
-        let mut done = 0;
-        self.each_page(vcpu, at, bytes.len(), Access::WRITE, |machine, gpa, count| {
-            let part = bytes.get(done..done + count).ok_or(Errno::EFAULT)?;
-            done += count;
-            machine.ram.write_slice(gpa, part).map_err(|_| Errno::EFAULT)
-        })
+        self.copy_out(&self.paging_of(vcpu), at, bytes)
     }
 
     /// Reads an argument.
@@ -89,29 +79,55 @@ impl Machine {
         vcpu: &V,
         at: GuestVirt,
     ) -> Result<GuestPhys, Errno> {
-        let paging = Paging::of(vcpu, self.cpuid.physical_bits());
-        let found = paging.translate(&self.ram, at, Access::WRITE);
+        let found = self.paging_of(vcpu).translate(&self.ram, at, Access::WRITE);
         found.map(|found| found.gpa).map_err(|_| Errno::EFAULT)
     }
 
-    /// Calls `work` with every piece of a page that the bytes lie in.
-    fn each_page<V: Vcpu>(
-        &self,
-        vcpu: &V,
-        at: GuestVirt,
-        len: usize,
-        access: Access,
-        mut work: impl FnMut(&Machine, GuestPhys, usize) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        let paging = Paging::of(vcpu, self.cpuid.physical_bits());
+    /// The caller's page tables.
+    fn paging_of<V: Vcpu>(&self, vcpu: &V) -> Paging {
+        Paging::of(vcpu, self.cpuid.physical_bits())
+    }
+
+    /// What [`copy_from_guest`](Machine::copy_from_guest) does, compiled once for all callers.
+    #[inline(never)]
+    fn copy_in(&self, paging: &Paging, at: GuestVirt, buffer: &mut [u8]) -> Result<(), Errno> {
         let mut done = 0;
-        while done < len {
-            let here = at.checked_add(done as u64).ok_or(Errno::EFAULT)?;
-            let bytes = (0x1000 - here.page_offset() as usize).min(len - done);
-            let found = paging.translate(&self.ram, here, access).map_err(|_| Errno::EFAULT)?;
-            work(self, found.gpa, bytes)?;
-            done += bytes;
+        while done < buffer.len() {
+            let left = buffer.len() - done;
+            let (gpa, count) = self.piece(paging, at, done, left, Access::READ)?;
+            let part = buffer.get_mut(done..done + count).ok_or(Errno::EFAULT)?;
+            self.ram.read(gpa, part).map_err(|_| Errno::EFAULT)?;
+            done += count;
         }
         Ok(())
+    }
+
+    /// What [`copy_to_guest`](Machine::copy_to_guest) does, compiled once for all callers.
+    #[inline(never)]
+    fn copy_out(&self, paging: &Paging, at: GuestVirt, bytes: &[u8]) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let left = bytes.len() - done;
+            let (gpa, count) = self.piece(paging, at, done, left, Access::WRITE)?;
+            let part = bytes.get(done..done + count).ok_or(Errno::EFAULT)?;
+            self.ram.write_slice(gpa, part).map_err(|_| Errno::EFAULT)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Where the bytes from `at + done` on lie, and how many of `left` are in that page.
+    fn piece(
+        &self,
+        paging: &Paging,
+        at: GuestVirt,
+        done: usize,
+        left: usize,
+        access: Access,
+    ) -> Result<(GuestPhys, usize), Errno> {
+        let here = at.checked_add(done as u64).ok_or(Errno::EFAULT)?;
+        let bytes = (0x1000 - here.page_offset() as usize).min(left);
+        let found = paging.translate(&self.ram, here, access).map_err(|_| Errno::EFAULT)?;
+        Ok((found.gpa, bytes))
     }
 }

@@ -29,9 +29,36 @@ impl Machine {
                 Err(errno) => errno.into(),
             };
         }
-        self.event_op(vcpu, host, call, op).map(|()| 0).into()
+        let done = match op {
+            EventOp::SEND | EventOp::UNMASK => self.send_or_unmask(vcpu, host, call, op),
+            _ => self.event_op(vcpu, host, call, op),
+        };
+        done.map(|()| 0).into()
     }
 
+    /// What guests do all the time.
+    fn send_or_unmask<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &V,
+        host: &H,
+        call: &Call<'_>,
+        op: EventOp,
+    ) -> Result<(), Errno> {
+        let PortArg { port } = self.claim(vcpu, call.pointer(1), call.width)?;
+        let mut events = call.xen.hub.events.lock();
+        let deliver = match op {
+            EventOp::SEND => events.send(call.xen.domid, Port(port)),
+            _ => events.unmask(call.xen.domid, Port(port)),
+        }?;
+        drop(events);
+        deliver_to(host, deliver);
+        Ok(())
+    }
+
+    /// What they do while they start and end.
+
+    #[cold]
+    #[inline(never)]
     fn event_op<V: Vcpu, H: Host>(
         &self,
         vcpu: &mut V,
@@ -43,16 +70,6 @@ impl Machine {
         let (at, own) = (call.pointer(1), xen.domid);
         let events = || xen.hub.events.lock();
         match op {
-            EventOp::SEND => {
-                let PortArg { port } = self.claim(vcpu, at, width)?;
-                let deliver = events().send(own, Port(port))?;
-                deliver_to(host, deliver);
-            }
-            EventOp::UNMASK => {
-                let PortArg { port } = self.claim(vcpu, at, width)?;
-                let deliver = events().unmask(own, Port(port))?;
-                deliver_to(host, deliver);
-            }
             EventOp::CLOSE => {
                 let PortArg { port } = self.claim(vcpu, at, width)?;
                 events().close(own, Port(port))?;
@@ -114,6 +131,8 @@ impl Machine {
         Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
     fn reset_events_op<V: Vcpu>(&self, vcpu: &V, call: &Call<'_>) -> Result<Progress, Errno> {
         let arg: Reset = self.claim(vcpu, call.pointer(1), call.width)?;
         call.xen.hub.events.lock().reset(call.xen.domid, DomId(arg.dom))

@@ -1,10 +1,10 @@
 //! What guests share: event channels, grants, and each other's memory as far as it is granted.
 
-use alloc::collections::BTreeMap;
 use arch::{GuestPhys, GuestRam, SharedPage};
 use pvdrivers::DomId;
 use pvdrivers::event::EventChannels;
 use pvdrivers::grant::{Frames, GrantTables};
+use pvdrivers::sorted::SortedMap;
 use spin::Mutex;
 
 /// The shared state. Locks are taken one at a time, each for one operation, and never across a call to a
@@ -29,7 +29,7 @@ impl Hub {
 
 /// The RAM of all domains, for who works on granted pages.
 #[derive(Default)]
-pub struct Memories(Mutex<BTreeMap<DomId, GuestRam>>);
+pub struct Memories(Mutex<SortedMap<DomId, GuestRam>>);
 
 impl Memories {
     /// Notes where a domain's RAM is.

@@ -171,6 +171,8 @@ impl Machine {
     }
 
     /// `multicall(calls, nr_calls)`: several calls, each with its result.
+    #[cold]
+    #[inline(never)]
     fn multicall<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -220,6 +222,8 @@ impl Machine {
     }
 
     /// `console_io(cmd, count, buffer)`: writes to the hypervisor's log; nothing is ever there to read.
+    #[cold]
+    #[inline(never)]
     fn console_io<V: Vcpu, H: Host>(
         &self,
         vcpu: &V,

@@ -21,6 +21,8 @@ const BATCH: u16 = 64;
 
 impl Machine {
     /// `memory_op(cmd, arg)`.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn memory_op<V: Vcpu, H: Host>(
         &self,
         vcpu: &mut V,
@@ -79,6 +81,8 @@ impl Machine {
     }
 
     /// Several at once, each with its own result; what does not fit in one go goes on later.
+    #[cold]
+    #[inline(never)]
     fn add_to_physmap_batch<V: Vcpu, H: Host>(
         &self,
         vcpu: &mut V,
@@ -149,6 +153,8 @@ impl Machine {
     }
 
     /// Shows one of the hypervisor's pages at a guest frame, and nowhere else.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn map_page<H: Host>(
         &self,
         xen: &Xen,

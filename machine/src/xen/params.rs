@@ -83,6 +83,8 @@ impl Params {
 
 impl Machine {
     /// `hvm_op(op, arg)`.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn hvm_op<V: Vcpu, H: Host>(
         &self,
         vcpu: &mut V,

@@ -6,9 +6,9 @@ use super::device::{DeviceId, DeviceKind, DeviceSpec, back_directory};
 use super::states::{Step, XenbusState, step};
 use crate::errno::Errno;
 use crate::seam::DomId;
+use crate::sorted::SortedMap;
 use crate::store::{ClientId, Store, StoreError, TxId};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -41,8 +41,8 @@ struct Slot<C: ?Sized> {
 /// All devices whose back ends are here.
 pub struct Bus<C: ?Sized> {
     client: ClientId,
-    slots: BTreeMap<u64, Slot<C>>,
-    by_id: BTreeMap<DeviceId, u64>,
+    slots: SortedMap<u64, Slot<C>>,
+    by_id: SortedMap<DeviceId, u64>,
     next: u64,
 }
 
@@ -51,7 +51,7 @@ impl<C: ?Sized> Bus<C> {
     #[must_use]
     pub fn new(store: &mut Store) -> Bus<C> {
         let client = store.connect(DomId::BACKEND);
-        Bus { client, slots: BTreeMap::new(), by_id: BTreeMap::new(), next: 0 }
+        Bus { client, slots: SortedMap::new(), by_id: SortedMap::new(), next: 0 }
     }
 
     /// The store's name for it: when this client is ready, [`poll`](Bus::poll) has work.

@@ -8,8 +8,8 @@ use crate::abi::Width;
 use crate::abi::event_channel::FIFO_PORTS;
 use crate::abi::shared_info::{SharedInfo, VCPU_INFO_SIZE, VcpuInfo};
 use crate::abi::xen::NR_VIRQS;
+use crate::sorted::SortedMap;
 use crate::{DomId, Errno, Port};
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use arch::SharedPage;
 
@@ -58,7 +58,7 @@ pub(super) struct Domain {
     pub ports: Ports,
     pub fifo: Option<Fifo>,
     /// Bound device interrupts.
-    pub pirqs: BTreeMap<u32, Port>,
+    pub pirqs: SortedMap<u32, Port>,
     pub pirq_limit: u32,
     /// The port from which `reset` and removal go on.
     pub sweep: u32,
@@ -100,7 +100,7 @@ impl Domain {
             width: Width::Bits64,
             ports,
             fifo: None,
-            pirqs: BTreeMap::new(),
+            pirqs: SortedMap::new(),
             pirq_limit: 0,
             sweep: 1,
             shared_info,

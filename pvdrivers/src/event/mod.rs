@@ -21,8 +21,8 @@ pub use ops::ChannelStatus;
 
 use crate::abi::Width;
 use crate::abi::shared_info::VCPU_INFO_SIZE;
+use crate::sorted::SortedMap;
 use crate::{DomId, Errno, Port};
-use alloc::collections::BTreeMap;
 use arch::SharedPage;
 use domain::Domain;
 
@@ -148,7 +148,7 @@ impl Usage {
 /// The event channels of all domains.
 #[derive(Debug)]
 pub struct EventChannels {
-    domains: BTreeMap<DomId, Domain>,
+    domains: SortedMap<DomId, Domain>,
 }
 
 impl Default for EventChannels {
@@ -161,7 +161,7 @@ impl EventChannels {
     /// With the hypervisor's back ends as domain 0, and no guest.
     #[must_use]
     pub fn new() -> EventChannels {
-        EventChannels { domains: BTreeMap::from([(DomId::BACKEND, Domain::backend())]) }
+        EventChannels { domains: [(DomId::BACKEND, Domain::backend())].into_iter().collect() }
     }
 
     /// Adds a guest. Its width is 64 bits until [`set_width`](EventChannels::set_width).

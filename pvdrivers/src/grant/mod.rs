@@ -24,8 +24,8 @@ pub use removal::Removal;
 pub use shared::Version;
 
 use crate::abi::grant_table::GrantStatus;
+use crate::sorted::SortedMap;
 use crate::{DomId, Errno};
-use alloc::collections::BTreeMap;
 use arch::SharedPage;
 use table::Table;
 
@@ -78,7 +78,7 @@ impl Usage {
 /// The grant tables of all domains.
 #[derive(Debug, Default)]
 pub struct GrantTables {
-    tables: BTreeMap<DomId, Table>,
+    tables: SortedMap<DomId, Table>,
 }
 
 impl GrantTables {

@@ -7,7 +7,7 @@ use super::path::Path;
 use super::quota::Usage;
 use super::view::View;
 use crate::seam::DomId;
-use alloc::collections::BTreeMap;
+use crate::sorted::SortedMap;
 
 /// What is wrong with a store. None of it can be by a guest's doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Store {
     /// # Errors
     /// The first [`Damage`] that is found.
     pub fn check(&self) -> Result<(), Damage> {
-        let mut found: BTreeMap<DomId, Usage> = BTreeMap::new();
+        let mut found: SortedMap<DomId, Usage> = SortedMap::new();
         for (path, record) in self.tree.iter() {
             if let Some(parent) = path.parent() {
                 let listed = self.tree.peek(&parent);
@@ -40,11 +40,13 @@ impl Store {
             if let Some(missing) = children.find(|child| self.tree.peek(child).is_none()) {
                 return Err(Damage::MissingChild(missing));
             }
-            found.entry(record.perms.owner()).or_default().add_node(record.memory(path));
+            found
+                .get_or_insert_with(record.perms.owner(), Usage::default)
+                .add_node(record.memory(path));
         }
         let mut watches = 0;
-        for (id, client) in &self.clients {
-            let used = found.entry(client.domid).or_default();
+        for (id, client) in self.clients.iter() {
+            let used = found.get_or_insert_with(client.domid, Usage::default);
             for watch in &client.watches {
                 let watch = self.watches.get(*watch).ok_or(Damage::Watch)?;
                 if watch.client != *id || watch.domid != client.domid {

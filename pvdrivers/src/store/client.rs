@@ -5,7 +5,8 @@ use super::path::Path;
 use super::transaction::Transaction;
 use super::watch::{Watch, WatchId, Watches};
 use crate::seam::DomId;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::sorted::SortedMap;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 /// A connection: a guest's ring, or a part of the hypervisor.
@@ -39,7 +40,7 @@ impl Event {
 pub(super) struct Client {
     pub domid: DomId,
     pub watches: BTreeSet<WatchId>,
-    pub transactions: BTreeMap<u32, Transaction>,
+    pub transactions: SortedMap<u32, Transaction>,
     pub last_transaction: u32,
     /// Whether it is among those who are ready.
     pub listed: bool,
@@ -57,7 +58,7 @@ impl Client {
         Client {
             domid,
             watches: BTreeSet::new(),
-            transactions: BTreeMap::new(),
+            transactions: SortedMap::new(),
             last_transaction: 0,
             listed: false,
             events: VecDeque::new(),

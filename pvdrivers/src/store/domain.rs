@@ -22,7 +22,7 @@ impl Store {
         if domid == DomId::BACKEND || domid.0 >= DomId::FIRST_RESERVED {
             return Err(StoreError::Malformed);
         }
-        if !self.introduced.insert(domid) {
+        if self.introduced.insert(domid, ()).is_some() {
             return Err(StoreError::Exists);
         }
         self.fire_special(INTRODUCE, domid);
@@ -34,7 +34,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotThere`].
     pub fn release(&mut self, domid: DomId) -> Result<(), StoreError> {
-        if !self.introduced.remove(&domid) {
+        if self.introduced.remove(&domid).is_none() {
             return Err(StoreError::NotThere);
         }
         self.fire_special(RELEASE, domid);
@@ -49,7 +49,7 @@ impl Store {
     /// IS_DOMAIN_INTRODUCED.
     #[must_use]
     pub fn is_introduced(&self, domid: DomId) -> bool {
-        domid == DomId::BACKEND || self.introduced.contains(&domid)
+        domid == DomId::BACKEND || self.introduced.contains_key(&domid)
     }
 
     /// SET_TARGET: `domid` may from now on what `target` may.
@@ -57,7 +57,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotThere`] unless both are introduced.
     pub fn set_target(&mut self, domid: DomId, target: DomId) -> Result<(), StoreError> {
-        if !self.introduced.contains(&domid) || !self.introduced.contains(&target) {
+        if !self.introduced.contains_key(&domid) || !self.introduced.contains_key(&target) {
             return Err(StoreError::NotThere);
         }
         self.targets.insert(domid, target);

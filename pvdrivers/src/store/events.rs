@@ -127,7 +127,7 @@ impl Store {
     }
 
     pub(super) fn fire_to(&mut self, path: &Path, below: bool, mut audience: Audience) {
-        for (stub, target) in &self.targets {
+        for (stub, target) in self.targets.iter() {
             if audience.has(*target) {
                 audience.add_domain(*stub);
             }

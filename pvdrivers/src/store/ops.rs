@@ -10,7 +10,8 @@ use super::tree::{Record, Tree};
 use super::view::{self, Change, View};
 use super::watch::Watches;
 use crate::seam::DomId;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::sorted::SortedMap;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 /// A client's transaction; its number is the client's own.
@@ -42,12 +43,12 @@ pub struct Stats {
 pub struct Store {
     pub(super) tree: Tree,
     pub(super) watches: Watches,
-    pub(super) clients: BTreeMap<ClientId, Client>,
+    pub(super) clients: SortedMap<ClientId, Client>,
     next_client: u32,
     pub(super) ready: VecDeque<ClientId>,
-    pub(super) introduced: BTreeSet<DomId>,
+    pub(super) introduced: SortedMap<DomId, ()>,
     /// Domains that act for others: who, for whom.
-    pub(super) targets: BTreeMap<DomId, DomId>,
+    pub(super) targets: SortedMap<DomId, DomId>,
     /// Who hears of `@introduceDomain` and `@releaseDomain`.
     pub(super) special: [Perms; 2],
 }
@@ -61,11 +62,11 @@ impl Store {
         Store {
             tree: Tree::new(quota),
             watches: Watches::default(),
-            clients: BTreeMap::new(),
+            clients: SortedMap::new(),
             next_client: 0,
             ready: VecDeque::new(),
-            introduced: BTreeSet::new(),
-            targets: BTreeMap::new(),
+            introduced: SortedMap::new(),
+            targets: SortedMap::new(),
             special: [own.clone(), own],
         }
     }

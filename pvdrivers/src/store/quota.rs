@@ -2,7 +2,7 @@
 
 use super::{Limit, StoreError};
 use crate::seam::DomId;
-use alloc::collections::BTreeMap;
+use crate::sorted::SortedMap;
 
 /// Limits of a domain. The defaults are those of Xen's C daemon, where it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +65,8 @@ pub(super) const OVERHEAD: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     standard: Quota,
-    special: BTreeMap<DomId, Quota>,
-    used: BTreeMap<DomId, Usage>,
+    special: SortedMap<DomId, Quota>,
+    used: SortedMap<DomId, Usage>,
 }
 
 impl Ledger {
@@ -123,7 +123,7 @@ impl Ledger {
     }
 
     /// Which domain, if any, does not use what `found` says.
-    pub fn compare(&self, found: &BTreeMap<DomId, Usage>) -> Result<(), DomId> {
+    pub fn compare(&self, found: &SortedMap<DomId, Usage>) -> Result<(), DomId> {
         let domids = self.used.keys().chain(found.keys());
         let differs = |domid: &&DomId| self.used.get(*domid) != found.get(*domid);
         domids.copied().find(|domid| differs(&domid)).map_or(Ok(()), Err)
@@ -131,7 +131,7 @@ impl Ledger {
 
     /// Counts. What is used up to nothing is forgotten.
     pub fn change(&mut self, domid: DomId, change: impl FnOnce(&mut Usage)) {
-        let used = self.used.entry(domid).or_default();
+        let used = self.used.get_or_insert_with(domid, Usage::default);
         change(used);
         if *used == Usage::default() {
             self.used.remove(&domid);

@@ -6,7 +6,7 @@ use super::ops::Store;
 use super::quota::Quota;
 use super::ring::{Ring, Served};
 use crate::seam::DomId;
-use alloc::collections::BTreeMap;
+use crate::sorted::SortedMap;
 use arch::SharedPage;
 
 /// Who has events to be served.
@@ -23,14 +23,14 @@ pub enum Ready {
 pub struct Service {
     /// The store.
     pub store: Store,
-    rings: BTreeMap<DomId, Ring>,
+    rings: SortedMap<DomId, Ring>,
 }
 
 impl Service {
     /// An empty store. See [`Store::new`].
     #[must_use]
     pub fn new(quota: Quota) -> Service {
-        Service { store: Store::new(quota), rings: BTreeMap::new() }
+        Service { store: Store::new(quota), rings: SortedMap::new() }
     }
 
     /// A domain that talks over `page`, which is emptied.

@@ -1,6 +1,5 @@
 //! A guest's disk as a paravirtual one: the back end's state machine on the guest's own medium.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -16,6 +15,7 @@ use pvdrivers::blkback::{
 use pvdrivers::bus::{BackEnd, DeviceNodes, VbdSpec};
 use pvdrivers::event::EventChannels;
 use pvdrivers::grant::LocalGrants;
+use pvdrivers::sorted::SortedMap;
 use pvdrivers::{DomId, Errno, Port};
 use spin::Mutex;
 
@@ -43,7 +43,7 @@ struct Medium {
     slot: u8,
     submit: Submit,
     /// Pieces that the host's disk still has, and whether one has failed, by request.
-    pending: BTreeMap<u32, (u32, bool)>,
+    pending: SortedMap<u32, (u32, bool)>,
 }
 
 impl BlkDevice {
@@ -53,7 +53,7 @@ impl BlkDevice {
         let config = BlkConfig::disk(*IDE_DEVICES.get(usize::from(slot))?);
         let mut back = BlkBack::new(config, owner, DomId::BACKEND);
         back.set_media(Some(Media { read_only: media.read_only, ..Media::disk(media.sectors) }));
-        let medium = Medium { owner, slot, submit, pending: BTreeMap::new() };
+        let medium = Medium { owner, slot, submit, pending: SortedMap::new() };
         let read_only = media.read_only;
         Some(BlkDevice { back, medium, owner, slot, config, read_only, ports: Vec::new() })
     }
@@ -189,7 +189,7 @@ impl Medium {
     fn one(&mut self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
         match (self.submit)(self.owner, request, data) {
             HostAnswer::Pending => {
-                self.pending.entry(request.token.seq).or_insert((0, false)).0 += 1;
+                self.pending.get_or_insert_with(request.token.seq, || (0, false)).0 += 1;
                 DiskAnswer::Pending
             }
             HostAnswer::Done(Ok(())) => DiskAnswer::Done(Ok(())),
