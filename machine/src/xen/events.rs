@@ -56,7 +56,6 @@ impl Machine {
     }
 
     /// What they do while they start and end.
-
     #[cold]
     #[inline(never)]
     fn event_op<V: Vcpu, H: Host>(
