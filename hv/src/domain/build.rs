@@ -175,7 +175,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 hub: self.hub,
                 pages: frames.xen(),
                 wall_seconds: wall_clock,
-                uuid: config.uuid.unwrap_or_default(),
+                uuid: config.uuid.unwrap_or_else(|| numbered(id)),
                 platform_pci: config.xen_platform_pci,
             }),
         });
@@ -314,6 +314,11 @@ pub fn open(
 fn find<'a>(files: &'a [Entry], name: &str) -> Result<&'a Entry, BuildError> {
     let found = files.iter().find(|file| file.name == name);
     found.ok_or_else(|| BuildError::NoModule(name.into()))
+}
+
+/// A UUID for a guest whose configuration has none: its number, so that its nodes in XenStore are its own.
+fn numbered(id: usize) -> [u8; 16] {
+    (id as u128).to_be_bytes()
 }
 
 /// A host disk by the name that Linux would give it (vda and sda are the first that is no CD, sr0 the first CD), or
