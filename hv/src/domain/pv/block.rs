@@ -35,6 +35,8 @@ pub struct BlkDevice {
     read_only: bool,
     /// Ports of domain 0, by queue.
     ports: Vec<Port>,
+    /// There were more requests than one doorbell takes.
+    behind: bool,
 }
 
 /// The medium behind it, and requests that were cut into pieces for the host's disk.
@@ -55,7 +57,16 @@ impl BlkDevice {
         back.set_media(Some(Media { read_only: media.read_only, ..Media::disk(media.sectors) }));
         let medium = Medium { owner, slot, submit, pending: SortedMap::new() };
         let read_only = media.read_only;
-        Some(BlkDevice { back, medium, owner, slot, config, read_only, ports: Vec::new() })
+        Some(BlkDevice {
+            back,
+            medium,
+            owner,
+            slot,
+            config,
+            read_only,
+            ports: Vec::new(),
+            behind: false,
+        })
     }
 
     /// Whose disk it is.
@@ -66,6 +77,11 @@ impl BlkDevice {
     /// Its number for the guest.
     pub fn devid(&self) -> u32 {
         self.config.virtual_device
+    }
+
+    /// Whether there were more requests than one doorbell takes.
+    pub fn is_behind(&self) -> bool {
+        self.behind
     }
 
     /// Requests that the disk still has.
@@ -87,21 +103,22 @@ impl BlkDevice {
         }
     }
 
-    /// Takes requests from the rings. False: a ring's indices make no sense.
-    pub fn serve(&mut self, budget: u32, context: &mut Context) -> bool {
+    /// Takes requests from the rings; whether there are more. `None`: a ring's indices make no sense.
+    pub fn serve(&mut self, budget: u32, context: &mut Context) -> Option<bool> {
         let mut left = budget;
         loop {
             let mut tables = context.hub.grants.lock();
             let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
             let Ok(served) = self.back.serve(left, &mut grants, &mut self.medium) else {
-                return false;
+                return None;
             };
             drop(tables);
             self.notify(served.notify, context);
-            // A front end that never stops asking does not keep the CPU: its next doorbell goes on.
+            // A front end that never stops asking does not keep the CPU: CPU 0 goes on between turns.
             left /= 2;
             if !served.more || left == 0 {
-                return true;
+                self.behind = served.more;
+                return Some(served.more);
             }
         }
     }

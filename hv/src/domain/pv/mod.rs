@@ -197,7 +197,7 @@ fn call() {
     super::net::call();
 }
 
-/// CPU 0 goes on with interfaces that had more packets than one doorbell takes.
+/// CPU 0 goes on with devices that had more packets or requests than one doorbell takes.
 pub fn step<B: Backend>(world: &World<B>) {
     if !BEHIND.swap(false, Ordering::AcqRel) {
         return;
@@ -208,6 +208,11 @@ pub fn step<B: Backend>(world: &World<B>) {
             let nets: Vec<_> = pv.nets.range((dom, 0)..=(dom, u8::MAX)).collect();
             let behind: Vec<_> = nets.into_iter().map(|(_, net)| net.clone()).collect();
             behind.iter().filter(|net| net.lock().is_behind()).for_each(|net| pv.serve_net(net));
+            let disks = pv.disks.range((dom, 0)..=(dom, u8::MAX));
+            let disks: Vec<_> = disks.map(|(_, disk)| disk.clone()).collect();
+            for disk in disks.iter().filter(|disk| disk.lock().is_behind()) {
+                pv.serve_disk(disk);
+            }
         };
         console::guarded(domain, || with_pv(domain, work));
     }
@@ -357,12 +362,14 @@ impl Pv {
 
     fn serve_disk(&mut self, disk: &Mutex<BlkDevice>) {
         let mut disk = disk.lock();
-        if disk.serve(BLOCK_BUDGET, &mut self.context) {
-            return;
-        }
+        let served = disk.serve(BLOCK_BUDGET, &mut self.context);
         let id = DeviceId { kind: DeviceKind::Vbd, domid: disk.owner(), devid: disk.devid() };
         drop(disk);
-        self.abandon(id);
+        match served {
+            Some(false) => {}
+            Some(true) => call(),
+            None => self.abandon(id),
+        }
     }
 
     fn serve_net(&mut self, net: &Mutex<NetDevice>) {
