@@ -390,6 +390,11 @@ impl Machine {
         self.on_board(host, |board, fx| board.receive(port, byte, now, fx))
     }
 
+    /// Whether the guest waits for input at serial port `port` (0 or 1) by interrupt.
+    pub fn listens(&self, port: usize) -> bool {
+        self.board.lock().listens(port)
+    }
+
     /// The power button of the case.
     pub fn press_power_button<H: Host>(&self, host: &H) {
         self.on_board(host, Board::press_power_button);

@@ -185,6 +185,12 @@ impl Uart {
         room
     }
 
+    /// Whether the guest waits for input by interrupt, as a driver does whose port is open.
+    #[must_use]
+    pub const fn listens(&self) -> bool {
+        self.ier & IER_RDA != 0
+    }
+
     /// A break condition comes in from the line. False as for [`Uart::receive`].
     pub fn receive_break(&mut self, now: Nanos) -> bool {
         let room = self.room() > 0;

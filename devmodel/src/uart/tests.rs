@@ -98,6 +98,12 @@ fn a_full_fifo_keeps_bytes_back_at_the_host() {
 }
 
 #[test]
+fn the_guest_listens_while_it_wants_an_interrupt_for_input() {
+    assert!(open(1).listens());
+    assert!(!open(2).listens(), "that is for output");
+}
+
+#[test]
 fn without_fifo_the_chip_holds_one_byte() {
     let mut uart = open(1);
     uart.write(2, 0, T0);

@@ -200,7 +200,7 @@ pub fn housekeeping<B: Backend>(world: &'static World<B>) {
     net::step(world);
     monitor::step(world);
     for domain in &world.domains {
-        guarded(domain, || feed_serial(domain));
+        guarded(domain, || feed_console(domain));
         let mut out = domain.console.out.lock();
         if out.due <= tsc::now() {
             out.flush(domain.id, &domain.name);
@@ -235,15 +235,23 @@ pub fn guarded<B: Backend, R>(domain: &Domain<B>, work: impl FnOnce() -> R) -> O
     done
 }
 
-/// Offers waiting input to the guest's serial port.
-fn feed_serial<B: Backend>(domain: &Domain<B>) {
-    let Some(port) = domain.console_port.filter(|_| domain.state() == State::Running) else {
+/// Offers waiting input to the guest: to its serial port, or to Xen's console once it has written there and
+/// does not listen at the port.
+fn feed_console<B: Backend>(domain: &Domain<B>) {
+    if domain.state() != State::Running {
         return;
-    };
+    }
     loop {
         // Not locked while the machine works: it may send, or panic.
         let Some(byte) = domain.console.input.lock().peek() else { return };
-        if !domain.machine.receive(domain, port, byte) {
+        let port = domain.console_port;
+        let listens = port.is_some_and(|port| domain.machine.listens(port));
+        let taken = match (if listens { None } else { pv::console_input(domain, byte) }, port) {
+            (Some(taken), _) => taken,
+            (None, Some(port)) => domain.machine.receive(domain, port, byte),
+            (None, None) => return,
+        };
+        if !taken {
             want_by(tsc::now() + tsc::from_ns(RETRY_NS));
             return;
         }

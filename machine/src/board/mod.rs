@@ -368,6 +368,12 @@ impl Board {
         taken
     }
 
+    /// Whether the guest waits for input at a serial port by interrupt.
+    #[must_use]
+    pub fn listens(&self, port: usize) -> bool {
+        self.com[port & 1].listens()
+    }
+
     /// Keys and mouse movements.
     pub fn with_keyboard<R>(&mut self, work: impl FnOnce(&mut Ps2) -> R, fx: &mut Effects) -> R {
         let result = work(&mut self.ps2);

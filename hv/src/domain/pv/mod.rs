@@ -8,7 +8,6 @@ mod block;
 mod net;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -26,6 +25,7 @@ use pvdrivers::bus::{
 };
 use pvdrivers::conback::ConBack;
 use pvdrivers::event::Deliver;
+use pvdrivers::sorted::SortedMap;
 use pvdrivers::store::{Quota, Ready, Service};
 use pvdrivers::{DomId, Errno, Port};
 use spin::{Mutex, Once};
@@ -72,15 +72,24 @@ enum Target {
     Net(Arc<Mutex<NetDevice>>),
 }
 
+/// A guest's primary console.
+struct PvConsole {
+    back: ConBack,
+    /// Its port of domain 0.
+    port: Port,
+    /// The guest has written to it since it started.
+    spoken: bool,
+}
+
 struct Pv {
     service: Service,
     bus: Bus<Context>,
     context: Context,
-    targets: BTreeMap<Port, Target>,
-    consoles: BTreeMap<DomId, (ConBack, Port)>,
-    stores: BTreeMap<DomId, Port>,
-    disks: BTreeMap<(DomId, u8), Arc<Mutex<BlkDevice>>>,
-    nets: BTreeMap<(DomId, u8), Arc<Mutex<NetDevice>>>,
+    targets: SortedMap<Port, Target>,
+    consoles: SortedMap<DomId, PvConsole>,
+    stores: SortedMap<DomId, Port>,
+    disks: SortedMap<(DomId, u8), Arc<Mutex<BlkDevice>>>,
+    nets: SortedMap<(DomId, u8), Arc<Mutex<NetDevice>>>,
 }
 
 static HUB: Once<&'static Hub> = Once::new();
@@ -105,11 +114,11 @@ fn pv() -> &'static Mutex<Pv> {
             service,
             bus,
             context,
-            targets: BTreeMap::new(),
-            consoles: BTreeMap::new(),
-            stores: BTreeMap::new(),
-            disks: BTreeMap::new(),
-            nets: BTreeMap::new(),
+            targets: SortedMap::new(),
+            consoles: SortedMap::new(),
+            stores: SortedMap::new(),
+            disks: SortedMap::new(),
+            nets: SortedMap::new(),
         })
     })
 }
@@ -161,6 +170,13 @@ pub fn doorbell<B: Backend>(domain: &Domain<B>, port: Port) {
         Some(Target::Net(net)) => pv.serve_net(&net),
         None => {}
     });
+}
+
+/// Offers a byte to the guest's primary console. `None`: the guest has not written there since it started,
+/// and so does not use it. False: it has no room now.
+pub fn console_input<B: Backend>(domain: &Domain<B>, byte: u8) -> Option<bool> {
+    let xen = domain.machine.xen()?;
+    with_pv(domain, |pv| pv.console_input(xen.domid, byte))
 }
 
 /// A host disk has finished a request of a back end.
@@ -247,7 +263,8 @@ impl Pv {
         xen.set_param(HvmParam::STORE_EVTCHN, store_port.0.into());
         let (console_port, local) = self.channel(dom)?;
         self.targets.insert(local, Target::Console(dom));
-        self.consoles.insert(dom, (ConBack::primary(page(CONSOLE_RING)?), local));
+        let back = ConBack::primary(page(CONSOLE_RING)?);
+        self.consoles.insert(dom, PvConsole { back, port: local, spoken: false });
         xen.set_param(HvmParam::CONSOLE_EVTCHN, console_port.0.into());
         self.service.introduce(dom, page(STORE_RING)?)?;
         let memory = (domain.machine.ram.low_size() + domain.machine.ram.high_size()) >> 10;
@@ -323,7 +340,7 @@ impl Pv {
         let _ = bus::remove_domain(&mut service.store.local(bus.client()), dom, uuid);
         service.forget(dom);
         let stored = self.stores.remove(&dom);
-        let console = self.consoles.remove(&dom).map(|(_, port)| port);
+        let console = self.consoles.remove(&dom).map(|console| console.port);
         for port in stored.into_iter().chain(console) {
             self.targets.remove(&port);
             // It was bound: closing it cannot fail.
@@ -343,21 +360,38 @@ impl Pv {
     }
 
     fn notify_store(&mut self, dom: DomId) {
-        if let Some(port) = self.stores.get(&dom) {
-            let deliver = self.context.hub.events.lock().notify(*port);
-            self.context.news.push(deliver);
+        if let Some(port) = self.stores.get(&dom).copied() {
+            self.notify(port);
         }
     }
 
     fn serve_console(&mut self, dom: DomId, mut sink: impl FnMut(u8)) {
-        let Some((back, port)) = self.consoles.get_mut(&dom) else { return };
-        let moved = back.output(CONSOLE_BUDGET, &mut |bytes| {
+        let Some(console) = self.consoles.get_mut(&dom) else { return };
+        let moved = console.back.output(CONSOLE_BUDGET, &mut |bytes| {
             bytes.iter().for_each(|byte| sink(*byte));
         });
+        console.spoken |= moved.bytes > 0;
+        let port = console.port;
         if moved.notify {
-            let deliver = self.context.hub.events.lock().notify(*port);
-            self.context.news.push(deliver);
+            self.notify(port);
         }
+    }
+
+    /// A byte for a guest's primary console. `None`: the guest does not use it. False: it has no room now.
+    fn console_input(&mut self, dom: DomId, byte: u8) -> Option<bool> {
+        let console = self.consoles.get_mut(&dom).filter(|console| console.spoken)?;
+        let moved = console.back.input(&[byte]);
+        let port = console.port;
+        if moved.notify {
+            self.notify(port);
+        }
+        Some(moved.bytes > 0)
+    }
+
+    /// An event for whom a port of domain 0 is connected to.
+    fn notify(&mut self, port: Port) {
+        let deliver = self.context.hub.events.lock().notify(port);
+        self.context.news.push(deliver);
     }
 
     fn serve_disk(&mut self, disk: &Mutex<BlkDevice>) {
