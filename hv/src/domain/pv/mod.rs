@@ -451,7 +451,9 @@ impl Pv {
         for port in self.context.closed.drain(..) {
             self.targets.remove(&port);
         }
-        self.targets.extend(self.context.bound.drain(..));
+        for (port, target) in self.context.bound.drain(..) {
+            self.targets.insert(port, target);
+        }
     }
 }
 
