@@ -20,6 +20,9 @@ use crate::drivers::block;
 
 /// A turn, in nanoseconds.
 const TURN_NS: u64 = 10_000_000;
+/// How long a vCPU runs, in nanoseconds, within the turn of another one of its CPU that called it: enough to take an
+/// interrupt and to answer.
+const ANSWER_NS: u64 = 25_000;
 
 /// How long a guest runs at the most, if its CPU can bound that: a second divided by 2 to the power of
 /// this, which is 8 ms. Bochs keeps host interrupts from a guest that was entered with its own closed,
@@ -98,6 +101,16 @@ struct Local<B: Backend> {
     first: bool,
 }
 
+/// A turn whose vCPU has called others of its CPU. It perhaps spins until they have answered, so that they run in
+/// between, in its time: a guest that calls has no more of the CPU than one that does not.
+#[derive(Clone, Copy)]
+struct Lent {
+    /// Whose turn it is.
+    by: usize,
+    /// When it ends, as a TSC value.
+    end: u64,
+}
+
 /// What one CPU does for ever.
 fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
     let mut locals = Vec::new();
@@ -108,22 +121,28 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
             }
         }
     }
-    let mut turn = 0;
+    let (mut turn, mut lent) = (0, None);
     loop {
         cpu::lock::close_interrupts();
         if id == 0 {
             console::housekeeping(world::<B>());
         }
-        let mut ran = false;
-        for n in 0..locals.len() {
-            let local = &locals[(turn + n) % locals.len()];
+        for local in &locals {
             service(local);
             // The local APIC's timer of a halted vCPU, while others keep this CPU busy.
             if due(local) <= tsc::now() {
                 local.slot.woken.store(true, Ordering::Release);
             }
-            if may_run(local) && run_turn(local, &mut backend, turn_end(&locals, local)) {
-                turn = (turn + n + 1) % locals.len();
+        }
+        let mut ran = false;
+        for (at, lent_until) in order(&locals, turn, lent) {
+            let local = &locals[at];
+            let end = turn_end(&locals, local).min(lent_until.unwrap_or(u64::MAX));
+            if may_run(local) && run_turn(local, &mut backend, end) {
+                if lent_until.is_none() {
+                    turn = (at + 1) % locals.len();
+                    lent = answers(&locals, at).next().map(|_| Lent { by: at, end });
+                }
                 ran = true;
                 break;
             }
@@ -134,6 +153,31 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
             wait(&locals);
         }
     }
+}
+
+/// Who is to run, by place in the list, the first first: where a turn is lent those who were called, each for
+/// [`ANSWER_NS`], and its owner, all with the time at which that ends; then all by turns.
+fn order<B: Backend>(
+    locals: &[Local<B>],
+    turn: usize,
+    lent: Option<Lent>,
+) -> impl Iterator<Item = (usize, Option<u64>)> {
+    let now = tsc::now();
+    let answered = now + tsc::from_ns(ANSWER_NS);
+    let lent = lent.filter(|lent| now < lent.end && may_run(&locals[lent.by]));
+    let within = lent.into_iter().flat_map(move |lent| {
+        let end = Some(lent.end.min(answered));
+        let called = answers(locals, lent.by).map(move |at| (at, end));
+        called.chain([(lent.by, Some(lent.end))])
+    });
+    within.chain((0..locals.len()).map(move |n| ((turn + n) % locals.len(), None)))
+}
+
+/// The vCPUs that were called since they ran, other than the one that runs.
+fn answers<B: Backend>(locals: &[Local<B>], running: usize) -> impl Iterator<Item = usize> {
+    (0..locals.len()).filter(move |&at| {
+        at != running && locals[at].slot.called.load(Ordering::Acquire) && may_run(&locals[at])
+    })
 }
 
 fn may_run<B: Backend>(local: &Local<B>) -> bool {
@@ -254,6 +298,10 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
     }
     slot.due.store(deadline(domain, task.cpu.due().unwrap_or(Nanos::NEVER)), Ordering::Release);
     slot.running.store(false, Ordering::Release);
+    if task.cpu.lapic.pending_vector().is_some() {
+        // Its interrupts are closed: whoever called it still waits.
+        slot.called.store(true, Ordering::Release);
+    }
     let ready = slot.woken.load(Ordering::Relaxed);
     machine.set_runstate(domain, id, if ready { Runstate::RUNNABLE } else { Runstate::BLOCKED });
     match ran {
