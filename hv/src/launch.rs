@@ -1,6 +1,6 @@
 //! From boot modules to running guests: finds configurations and media, builds the domains, starts them.
 
-// UNSAFETY: boot modules are read as slices; building guests changes to a larger stack.
+// UNSAFETY: boot modules are read as slices; the boot CPU changes to a larger stack.
 
 use core::sync::atomic::Ordering;
 
@@ -18,24 +18,22 @@ use crate::domain::build::Builder;
 use crate::domain::{fpu, sched};
 use crate::mem::{self, paging};
 
-/// Bytes of the stack on which guests are built: a board passes through it by value.
+/// Bytes of the boot CPU's stack once there is memory: a board passes through it by value.
 const STACK: u64 = 2 << 20;
 
-/// Runs what the command line and the modules ask for; ends the machine when all is over.
-pub fn run(boot: &Boot) -> ! {
-    extern "C" fn go(boot: &Boot) -> ! {
-        start(boot)
-    }
+/// Goes on with `go` on a stack of [`STACK`] bytes, with a guard page below. Memory is set up; `boot` stays where it is, on the
+/// old stack.
+pub fn on_large_stack(boot: &Boot, go: extern "C" fn(&Boot) -> !) -> ! {
     let top = paging::alloc_stack(STACK);
-    // SAFETY: the new stack is mapped and nobody else's; `go` never returns, and `boot` stays where it
-    // is, on the old one.
+    // SAFETY: the new stack is mapped and nobody else's; `go` never returns, and the old stack is kept.
     unsafe {
         core::arch::asm!("mov rsp, {top}", "xor ebp, ebp", "call {go}", "ud2", top = in(reg) top,
-            go = sym go, in("rdi") core::ptr::from_ref(boot), options(noreturn))
+            go = in(reg) go, in("rdi") core::ptr::from_ref(boot), options(noreturn))
     }
 }
 
-fn start(boot: &Boot) -> ! {
+/// Runs what the command line and the modules ask for; ends the machine when all is over.
+pub fn run(boot: &Boot) -> ! {
     match virt::check() {
         Ok(Vendor::Svm) => run_on::<Svm>(boot),
         Ok(Vendor::Vmx) => run_on::<Vmx>(boot),

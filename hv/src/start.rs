@@ -48,6 +48,11 @@ extern "C" fn rust_start(magic: u32, info: u32) -> ! {
     };
     log::info!("started by {:?}; command line: {line}", boot.loader);
     memory(boot);
+    launch::on_large_stack(boot, with_memory)
+}
+
+/// The boot's second part, with memory and a stack that has room for all that follows.
+extern "C" fn with_memory(boot: &Boot) -> ! {
     processors(boot);
     let vendor = match virt::check() {
         Ok(Vendor::Svm) => "svm",

@@ -142,11 +142,15 @@ pub fn dump(out: &mut dyn Write, f: &Frame) {
     backtrace(out, f.rsp);
 }
 
-/// Words on the stack above `rsp` that point into our code.
+/// Words on the stack above `rsp` that point into our code. A stack that ran into its guard page is read from
+/// the end of that, and further: its frames are large.
 pub fn backtrace(out: &mut dyn Write, rsp: u64) {
+    let overflown = peek::<u64>(rsp).is_none();
+    let (rsp, depth) =
+        if overflown { ((rsp | 0xfff).saturating_add(1), 16 << 10) } else { (rsp, 1024) };
     let text = crate::image().map_or(0..0, |i| i.text..i.text_end);
     let _ = write!(out, "  return addresses (addr2line -e xenolith)");
-    let words = (0..1024).map_while(|i| peek::<u64>(rsp.saturating_add(i * 8) & !7));
+    let words = (0..depth).map_while(|i| peek::<u64>(rsp.saturating_add(i * 8) & !7));
     for word in words.filter(|word| text.contains(word)).take(24) {
         let _ = write!(out, " {word:x}");
     }
