@@ -131,8 +131,8 @@ static CRASHES: AtomicUsize = AtomicUsize::new(0);
 /// Completions of host disks, from interrupt context to CPU 0.
 static COMPLETED: IrqLock<VecDeque<(u64, bool)>> = IrqLock::new(VecDeque::new());
 /// Requests that one guest can have under way: one on each IDE channel, one of the floppy controller, eight of the
-/// firmware.
-const UNDER_WAY: usize = 16;
+/// firmware, and those of the back ends of four disks.
+const UNDER_WAY: usize = 16 + 4 * pv::UNDER_WAY as usize;
 
 /// Makes room for completions of so many guests.
 pub fn prepare(guests: usize) {

@@ -3,6 +3,7 @@
 
 // UNSAFETY: reads and writes frames by their physical addresses.
 
+use alloc::vec::Vec;
 use arch::HostPhys;
 use devmodel::blk::{BlkError, BlkOp, BlkRequest};
 use machine::host::{DiskAnswer, DiskData};
@@ -16,8 +17,8 @@ use crate::mem::frames::{self, Block};
 
 /// Memory that copies of what guests write leave to everything else.
 const RESERVE: u64 = 16 << 20;
-/// Reads under way that are laid over: more than a guest's controllers can have.
-const PATCHES: usize = 8;
+/// Reads under way that are laid over: as many as a guest's controllers and a back end can have.
+const PATCHES: usize = 16 + super::pv::UNDER_WAY as usize;
 
 /// A frame for what a guest writes, unless memory is short.
 pub(super) fn frame() -> Option<HostPhys> {
@@ -55,7 +56,7 @@ pub struct Snapshot {
     sectors: u64,
     overlay: Overlay<HostFrames>,
     /// Reads that came to the host and miss what was written.
-    patches: heapless::Vec<block::Request, PATCHES>,
+    patches: Vec<block::Request>,
 }
 
 impl Snapshot {
@@ -63,7 +64,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(number: usize, sectors: u64) -> Snapshot {
         let overlay = Overlay::new(sectors, HostFrames);
-        Snapshot { number, sectors, overlay, patches: heapless::Vec::new() }
+        Snapshot { number, sectors, overlay, patches: Vec::with_capacity(PATCHES) }
     }
 
     /// Size in sectors of 512 bytes.
@@ -100,8 +101,12 @@ impl Snapshot {
             self.lay_over(&host);
             return DiskAnswer::Done(Ok(()));
         }
-        if any && self.patches.push(host.clone()).is_err() {
-            return DiskAnswer::Done(Err(BlkError::Medium));
+        if any {
+            // There is room for all that can be under way, so that no exit allocates.
+            if self.patches.len() == self.patches.capacity() {
+                return DiskAnswer::Done(Err(BlkError::Medium));
+            }
+            self.patches.push(host.clone());
         }
         match block::submit(self.number, &host) {
             Ok(()) => DiskAnswer::Pending,

@@ -7,7 +7,7 @@
 use alloc::boxed::Box;
 use core::ptr::NonNull;
 
-use heapless::Vec;
+use heapless::{Deque, Vec};
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::{InterruptStatus, Transport};
@@ -85,6 +85,8 @@ struct State {
     requests: Box<[Option<Request>; QUEUE]>,
     /// Slots that no request uses.
     free: Vec<u8, QUEUE>,
+    /// Slots whose requests found no descriptors, the oldest first.
+    waiting: Deque<u8, QUEUE>,
     /// Slot of each token in flight.
     slot_of: [u8; QUEUE],
 }
@@ -147,6 +149,7 @@ fn start(function: &Function) -> Result<&'static VirtioDisk, &'static str> {
             slots,
             requests: Box::new([const { None }; QUEUE]),
             free: (0..QUEUE as u8).collect(),
+            waiting: Deque::new(),
             slot_of: [0; QUEUE],
         }),
     }));
@@ -192,6 +195,32 @@ fn interrupt(argument: usize) {
     disk.on_interrupt();
 }
 
+impl State {
+    /// Gives the device what waits, as far as there are descriptors: one for each segment and two more.
+    fn start(&mut self) {
+        while let Some(slot) = self.waiting.front().copied().map(usize::from) {
+            let Some(request) = &self.requests[slot] else { return };
+            let kind = match request.op {
+                Op::Read => 0,
+                Op::Write => 1,
+                Op::Flush => 4,
+            };
+            let sector = if request.op == Op::Flush { 0 } else { request.sector };
+            self.slots[slot] = Slot { kind, reserved: 0, sector, status: 0xff };
+            let mut buffers = Buffers::new(&raw mut self.slots[slot], request);
+            // SAFETY: header, status and data stay in place until the token is popped: the slot is
+            // taken, and the submitter keeps the segments.
+            let token = unsafe { self.queue.add(&buffers.inputs, &mut buffers.outputs) };
+            let Ok(token) = token else { return };
+            self.slot_of[usize::from(token) % QUEUE] = slot as u8;
+            self.waiting.pop_front();
+            if self.queue.should_notify() {
+                self.transport.notify(0);
+            }
+        }
+    }
+}
+
 impl VirtioDisk {
     /// What it is.
     pub fn info(&self) -> Info {
@@ -201,7 +230,7 @@ impl VirtioDisk {
     /// Queues a request that [`block::submit`] has checked.
     ///
     /// # Errors
-    /// [`SubmitError::Full`] when descriptors run out.
+    /// [`SubmitError::Full`] when it has as many as it can keep.
     pub fn submit(&self, request: &Request) -> Result<(), SubmitError> {
         if request.op == Op::Flush && !self.flush {
             // Without the feature every completed write is durable.
@@ -211,26 +240,10 @@ impl VirtioDisk {
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let slot = state.free.pop().ok_or(SubmitError::Full)?;
-        let kind = match request.op {
-            Op::Read => 0,
-            Op::Write => 1,
-            Op::Flush => 4,
-        };
-        let sector = if request.op == Op::Flush { 0 } else { request.sector };
-        state.slots[usize::from(slot)] = Slot { kind, reserved: 0, sector, status: 0xff };
-        let mut buffers = Buffers::new(&raw mut state.slots[usize::from(slot)], request);
-        // SAFETY: header, status and data stay in place until the token is popped: the slot is
-        // taken, and the submitter keeps the segments.
-        let token = unsafe { state.queue.add(&buffers.inputs, &mut buffers.outputs) };
-        let Ok(token) = token else {
-            let _ = state.free.push(slot);
-            return Err(SubmitError::Full);
-        };
-        state.slot_of[usize::from(token) % QUEUE] = slot;
         state.requests[usize::from(slot)] = Some(request.clone());
-        if state.queue.should_notify() {
-            state.transport.notify(0);
-        }
+        // As many wait at most as there are slots.
+        let _ = state.waiting.push_back(slot);
+        state.start();
         Ok(())
     }
 
@@ -259,6 +272,7 @@ impl VirtioDisk {
         let popped = unsafe { state.queue.pop_used(token, inputs, outputs) };
         let _ = state.free.push(slot as u8);
         let done = popped.is_ok() && state.slots[slot].status == 0;
+        state.start();
         Some((request.cookie, if done { Status::Done } else { Status::Failed }))
     }
 }

@@ -25,6 +25,9 @@ use crate::drivers::block::MAX_SEGMENTS;
 /// Numbers of hda to hdd. Xen docs "xen-vbd-interface".
 const IDE_DEVICES: [u32; 4] = [768, 832, 5632, 5696];
 
+/// Pieces that a host's disk has of one device at most: it keeps 64 at least, and may serve other disks and the chips.
+pub const UNDER_WAY: u32 = 24;
+
 /// One disk with its back end.
 pub struct BlkDevice {
     back: BlkBack,
@@ -170,6 +173,11 @@ impl Disk for Medium {
         };
         if request.pieces.is_empty() {
             return self.one(&blk, DiskData::None);
+        }
+        let under_way: u32 = self.pending.iter().map(|(_, (pieces, _))| *pieces).sum();
+        let more = request.pieces.len().div_ceil(MAX_SEGMENTS) as u32;
+        if under_way > 0 && under_way + more > UNDER_WAY {
+            return DiskAnswer::Busy;
         }
         let mut all = DiskAnswer::Done(Ok(()));
         for pieces in request.pieces.chunks(MAX_SEGMENTS) {

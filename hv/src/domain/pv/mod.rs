@@ -33,6 +33,7 @@ use spin::{Mutex, Once};
 use super::backend::Backend;
 use super::sched::World;
 use super::{Domain, console};
+pub use block::UNDER_WAY;
 use block::{BlkDevice, BlkPort};
 use net::{NetDevice, NetPort};
 

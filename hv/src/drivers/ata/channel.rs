@@ -22,7 +22,7 @@ const DRDY: u8 = 0x40;
 const BSY: u8 = 0x80;
 const CD_SECTOR: u32 = 2048;
 /// Requests that wait.
-const WAITING: usize = 32;
+const WAITING: usize = 64;
 /// What the drive may take for one step that is polled.
 const STEP_NS: u64 = 50_000_000;
 const PRDS: usize = (PAGE / 8) as usize;
