@@ -76,6 +76,14 @@ impl Key {
         }
     }
 
+    /// The code that it sends in set 1, and whether E0h comes before it; `None` for keys that send
+    /// a sequence of their own.
+    #[must_use]
+    pub fn set1(self) -> Option<(u8, bool)> {
+        let codes = self.codes();
+        (codes.set2 != 0).then(|| (set1_of_set2(codes.set2), codes.extended))
+    }
+
     /// The key that sends `code` in set 2, after E0h if `extended`.
     #[must_use]
     pub fn from_set2(code: u8, extended: bool) -> Option<Key> {

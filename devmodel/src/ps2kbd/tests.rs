@@ -62,6 +62,7 @@ fn the_table_of_all_keys_is_in_order_and_no_two_share_a_code() {
         if codes.set2 != 0 {
             assert_eq!(Key::from_set2(codes.set2, codes.extended), Some(key));
             assert_eq!(Key::from_set1(set1_of_set2(codes.set2), codes.extended), Some(key));
+            assert_eq!(key.set1(), Some((set1_of_set2(codes.set2), codes.extended)));
         }
         if codes.set3 != 0 {
             assert_eq!(Key::from_set3(codes.set3), Some(key));

@@ -29,7 +29,7 @@ use timing::Timing;
 use vbe::Vbe;
 
 pub use ocr::{Ocr, OcrColumn, OcrFont};
-pub use render::{Frame, MAX_WIDTH, Mode};
+pub use render::{Frame, MAX_WIDTH, Mode, Picture, Shown};
 pub use save::State;
 pub use text::CP437;
 pub use vbe::{MAX_XRES, MAX_YRES};

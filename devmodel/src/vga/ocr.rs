@@ -5,9 +5,8 @@
 //! Every place is looked at once to find the grid that most glyphs lie on, once more to read that
 //! grid.
 
-use super::render::Frame;
+use super::render::Picture;
 use super::text::Trimmed;
-use super::vram::Vram;
 use core::fmt::{self, Write};
 
 /// Pixels of a glyph's row.
@@ -128,22 +127,21 @@ struct Grid {
 }
 
 impl Ocr<'_> {
-    /// Writes the text of `frame` line by line, trailing blanks cut, U+FFFD for what is no glyph.
+    /// Writes the text of a picture line by line, trailing blanks cut, U+FFFD for what is no glyph.
     /// Gives the number of glyphs known. Work: two passes over the pixels, a few steps for each.
     ///
     /// # Errors
     /// What `out` returns.
-    pub fn text_by_font<V: Vram + ?Sized, const N: usize>(
+    pub fn text_by_font<const N: usize>(
         &mut self,
-        frame: &Frame<'_>,
-        vram: &V,
+        picture: &dyn Picture,
         font: &OcrFont<N>,
         out: &mut impl Write,
     ) -> Result<u32, fmt::Error> {
-        let grid = self.find_grid(frame, vram, font);
+        let grid = self.find_grid(picture, font);
         let mut known = 0;
         let mut out = Trimmed::new(out);
-        self.each_row(frame, vram, |y, columns| {
+        self.each_row(picture, |y, columns| {
             if y + 1 < font.height || (y + 1 - font.height) % font.height != grid.y {
                 return Ok(());
             }
@@ -163,14 +161,9 @@ impl Ocr<'_> {
     }
 
     /// The offsets on which most glyphs are found.
-    fn find_grid<V: Vram + ?Sized, const N: usize>(
-        &mut self,
-        frame: &Frame<'_>,
-        vram: &V,
-        font: &OcrFont<N>,
-    ) -> Grid {
+    fn find_grid<const N: usize>(&mut self, picture: &dyn Picture, font: &OcrFont<N>) -> Grid {
         let mut votes = [[0_u32; WIDTH]; MAX_HEIGHT];
-        let counted = self.each_row(frame, vram, |y, columns| {
+        let counted = self.each_row(picture, |y, columns| {
             if y + 1 < font.height {
                 return Ok(());
             }
@@ -195,16 +188,15 @@ impl Ocr<'_> {
 
     /// Calls `visit(y, columns)` for every line: the keys of the cells whose last row it is, by the
     /// cells' left edges.
-    fn each_row<V: Vram + ?Sized>(
+    fn each_row(
         &mut self,
-        frame: &Frame<'_>,
-        vram: &V,
+        picture: &dyn Picture,
         mut visit: impl FnMut(usize, &[OcrColumn]) -> fmt::Result,
     ) -> fmt::Result {
-        let (_, height) = frame.size();
+        let (_, height) = picture.size();
         self.columns.fill(OcrColumn::default());
         for y in 0..height {
-            let width = frame.row(vram, y, self.line).min(self.columns.len());
+            let width = picture.row(y, self.line).min(self.columns.len());
             let (Some(line), Some(columns)) =
                 (self.line.get(..width), self.columns.get_mut(..width))
             else {

@@ -84,6 +84,34 @@ pub struct Frame<'a> {
     blink_on: bool,
 }
 
+/// Something to look at, line by line, whatever it is drawn by.
+pub trait Picture {
+    /// Width and height in pixels.
+    fn size(&self) -> (u32, u32);
+
+    /// Line `y` as 00RRGGBBh, as many pixels as there are and `line` holds; how many.
+    fn row(&self, y: u32, line: &mut [u32]) -> usize;
+}
+
+/// What the card shows, with the video memory that it is in.
+#[derive(Debug)]
+pub struct Shown<'a, V: ?Sized> {
+    /// The registers' part.
+    pub frame: Frame<'a>,
+    /// Video memory.
+    pub vram: &'a V,
+}
+
+impl<V: Vram + ?Sized> Picture for Shown<'_, V> {
+    fn size(&self) -> (u32, u32) {
+        self.frame.size()
+    }
+
+    fn row(&self, y: u32, line: &mut [u32]) -> usize {
+        self.frame.row(self.vram, y, line)
+    }
+}
+
 /// Where a scan line comes from.
 struct Source {
     /// Counter at the left, before translation.

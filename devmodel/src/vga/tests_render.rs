@@ -308,12 +308,8 @@ fn text_drawn_anywhere_in_a_graphics_mode_is_read_by_its_font() {
         let mut line = vec![0; 640];
         let mut ocr = Ocr { columns: &mut columns, line: &mut line };
         let mut text = String::new();
-        let known = ocr.text_by_font(
-            &card.vga.frame(NOW),
-            card.vram.as_slice(),
-            &OcrFont::<256>::cp437(height, &font),
-            &mut text,
-        );
+        let picture = Shown { frame: card.vga.frame(NOW), vram: card.vram.as_slice() };
+        let known = ocr.text_by_font(&picture, &OcrFont::<256>::cp437(height, &font), &mut text);
         assert_eq!(known, Ok(34), "{height}");
         let lines: Vec<&str> = text.lines().map(|line| line.trim_start()).collect();
         assert!(lines.contains(&"GNU GRUB  version 2.06"), "{text}");
