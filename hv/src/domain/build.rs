@@ -209,6 +209,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             snapshot: config.snapshot,
             console: config.serial.iter().position(|port| *port == Serial::Console),
             vifs,
+            screen: pv::ScreenConfig { frame_buffer: config.vfb, keyboard: config.vkb_device },
         }))
     }
 

@@ -137,6 +137,8 @@ pub struct Domain<B: Backend> {
     pub disks: [Mutex<Option<Medium>>; SLOTS],
     /// Its network interfaces: those with emulated cards first, in the cards' order.
     pub vifs: Vec<net::Vif>,
+    /// Which of Xen's screen and keyboard it has.
+    pub screen: pv::ScreenConfig,
     state: AtomicU8,
     /// The board's deadline moved: its CPU must look.
     pub retime: AtomicBool,
@@ -174,6 +176,8 @@ pub struct Parts<B: Backend> {
     pub snapshot: bool,
     /// Its network interfaces, those with emulated cards first.
     pub vifs: Vec<net::Vif>,
+    /// Which of Xen's screen and keyboard it has.
+    pub screen: pv::ScreenConfig,
 }
 
 impl<B: Backend> Domain<B> {
@@ -192,6 +196,7 @@ impl<B: Backend> Domain<B> {
             console,
             snapshot,
             vifs,
+            screen,
         } = parts;
         Domain {
             id,
@@ -208,6 +213,7 @@ impl<B: Backend> Domain<B> {
             slat: IrqLock::new((slat, Store::default())),
             disks: disks.map(Mutex::new),
             vifs,
+            screen,
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),
             reboots: AtomicUsize::new(0),

@@ -12,7 +12,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use devmodel::vga::{MAX_WIDTH, Mode, Ocr, OcrColumn, OcrFont, Vga};
+use devmodel::vga::{Mode, Ocr, OcrColumn, OcrFont, Picture, Shown, Vga};
 use machine::Machine;
 use spin::Mutex;
 
@@ -21,7 +21,7 @@ use super::terminal::{self, Show};
 use crate::cpu::tsc;
 use crate::domain::backend::Backend;
 use crate::domain::sched::World;
-use crate::domain::{Domain, console};
+use crate::domain::{Domain, console, pv};
 use crate::drivers::control::send;
 use crate::drivers::screen;
 
@@ -47,9 +47,28 @@ fn copy<B: Backend>(domain: &Domain<B>) -> Option<(Box<Vga>, Memory)> {
     console::guarded(domain, || domain.machine.with_vga(|vga, vram| (Box::new(vga.clone()), vram)))
 }
 
+/// Looks at what the guest shows: by its paravirtual screen while it draws there, else by its card. `blinking`: as at
+/// this moment, else without a cursor. `None` where the devices are lost.
+fn with_picture<B: Backend, R>(
+    domain: &Domain<B>,
+    blinking: bool,
+    look: impl FnOnce(&dyn Picture) -> R,
+) -> Option<R> {
+    if let Some(drawn) = pv::drawn(domain) {
+        return Some(look(&drawn));
+    }
+    let (vga, vram) = copy(domain)?;
+    let now = || console::guarded(domain, || domain.machine.now(domain));
+    let now = if blinking { now()? } else { arch::Nanos(0) };
+    Some(look(&Shown { frame: vga.frame(now), vram }))
+}
+
 /// Writes the text screen; its columns and rows. `None` in graphics modes and where devices are
 /// lost.
 pub fn text_screen<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Option<(u32, u32)> {
+    if pv::drawn(domain).is_some() {
+        return None;
+    }
     let (vga, vram) = copy(domain)?;
     let mut text = String::new();
     if !vga.screen_text(vram, &mut text).ok()? {
@@ -69,9 +88,12 @@ pub fn text<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), R
     if text_screen(domain, out).is_some() {
         return Ok(());
     }
-    let (vga, vram) = copy(domain).ok_or("its devices are lost")?;
-    let frame = vga.frame(arch::Nanos(0));
-    let (width, height) = frame.size();
+    with_picture(domain, false, |picture| read(picture, out)).ok_or("its devices are lost")?
+}
+
+/// Reads a picture by the firmware's fonts.
+fn read(picture: &dyn Picture, out: &mut dyn Write) -> Result<(), Refusal> {
+    let (width, height) = picture.size();
     let mut columns = vec![OcrColumn::default(); width as usize];
     let mut line = vec![0; width as usize];
     let mut best = (0, String::new(), 16);
@@ -84,7 +106,7 @@ pub fn text<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), R
         let font = Box::new(OcrFont::<256>::cp437(rows, glyphs));
         let mut ocr = Ocr { columns: &mut columns, line: &mut line };
         let mut text = String::new();
-        let known = ocr.text_by_font(&frame, vram, &*font, &mut text)?;
+        let known = ocr.text_by_font(picture, &*font, &mut text)?;
         if known > best.0 {
             best = (known, text, rows);
         }
@@ -99,17 +121,19 @@ pub fn text<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), R
 
 /// Sends the picture to the control channel.
 pub fn screenshot<B: Backend>(domain: &Domain<B>) -> Option<()> {
-    let (vga, vram) = copy(domain)?;
-    let now = console::guarded(domain, || domain.machine.now(domain))?;
-    let frame = vga.frame(now);
-    let (width, height) = frame.size();
-    let name = &domain.name;
+    with_picture(domain, true, |picture| send_picture(&domain.name, picture))
+}
+
+fn send_picture(name: &str, picture: &dyn Picture) {
+    let (width, height) = picture.size();
     send(format_args!("@framebuffer {name} {width} {height}"));
-    let (mut line, mut above) = (vec![0; MAX_WIDTH], Vec::new());
+    let (mut line, mut above) = (vec![0; width as usize], Vec::new());
     let mut runs = Vec::new();
     for y in 0..height {
-        let used = frame.row(vram, y, &mut line);
-        let row = &line[..used];
+        // A guest that lets go of its screen meanwhile leaves the rest black.
+        let used = picture.row(y, &mut line);
+        line[used..].fill(0);
+        let row = line.as_slice();
         if y != 0 && row == above.as_slice() {
             continue;
         }
@@ -125,7 +149,6 @@ pub fn screenshot<B: Backend>(domain: &Domain<B>) -> Option<()> {
         send(format_args!("@pixels {name} {y} {}", BASE64.encode(&runs)));
     }
     send(format_args!("@framebuffer {name} end"));
-    Some(())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -220,27 +243,36 @@ impl Display {
             let look = |machine: &Machine| {
                 machine.with_vga(|vga, _| (vga.generation(), vga.writes_unseen()))
             };
-            let (generation, unseen) = console::guarded(domain, || look(&domain.machine))?;
+            let (generation, unseen) = match pv::picture_generation(domain) {
+                // The card counts from 0.
+                Some(generation) => (!generation, false),
+                None => console::guarded(domain, || look(&domain.machine))?,
+            };
             let old = tsc::to_ns(now.saturating_sub(self.began)) >= UNSEEN_NS;
             if !self.stale && generation == self.generation && !(unseen && old) {
                 return None;
             }
             (self.generation, self.began) = (generation, now);
         }
-        let (vga, vram) = copy(domain)?;
         let geometry = screen::geometry()?;
-        let Some((across, down)) = geometry.pixels else {
-            self.cells(&vga, vram, geometry.columns, geometry.rows);
+        let Some(place) = geometry.pixels else {
+            let (vga, vram) = copy(domain)?;
+            let graphics = pv::drawn(domain).is_some();
+            self.cells(&vga, vram, graphics, geometry.columns, geometry.rows);
             return None;
         };
-        let frame = vga.frame(domain.machine.now(domain));
-        let (width, height) = frame.size();
+        with_picture(domain, true, |picture| self.lines(picture, place))?
+    }
+
+    /// Draws some lines of a picture on a screen of pixels; as [`draw`](Display::draw).
+    fn lines(&mut self, picture: &dyn Picture, (across, down): (usize, usize)) -> Option<u64> {
+        let (width, height) = picture.size();
         if core::mem::take(&mut self.stale) || self.size != (width, height) {
             screen::clear();
             self.size = (width, height);
             self.lines.clear();
             self.lines.resize(height as usize, u64::MAX);
-            self.pixels.resize(MAX_WIDTH, 0);
+            self.pixels.resize(width as usize, 0);
             self.next_line = None;
         }
         let first = self.next_line.unwrap_or(0);
@@ -248,7 +280,7 @@ impl Display {
         let (left, top) =
             (across.saturating_sub(width as usize) / 2, down.saturating_sub(height as usize) / 2);
         for y in first..end {
-            let used = frame.row(vram, y, &mut self.pixels);
+            let used = picture.row(y, &mut self.pixels);
             let pixels = &self.pixels[..used];
             let hash = pixels.iter().fold(0u64, |hash, pixel| {
                 (hash.rotate_left(5) ^ u64::from(*pixel)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -264,10 +296,10 @@ impl Display {
     }
 
     /// Draws on a text screen.
-    fn cells(&mut self, vga: &Vga, vram: Memory, columns: usize, rows: usize) {
+    fn cells(&mut self, vga: &Vga, vram: Memory, graphics: bool, columns: usize, rows: usize) {
         const BLANK: (u8, u8) = (b' ', 7);
         self.stale = false;
-        let text = vga.text_cell(vram, 0, 0).is_some();
+        let text = !graphics && vga.text_cell(vram, 0, 0).is_some();
         let note = b"The guest shows graphics, which this screen cannot.";
         for row in 0..rows {
             for column in 0..columns {

@@ -17,7 +17,7 @@ use crate::cpu::power::{self, Code};
 use crate::cpu::tsc;
 use crate::domain::backend::Backend;
 use crate::domain::sched::World;
-use crate::domain::{State, console, rescue};
+use crate::domain::{State, console, pv, rescue};
 use crate::drivers::serial::COM1;
 use crate::drivers::{control, ps2, screen};
 
@@ -432,6 +432,9 @@ fn mouse<B: Backend>(world: &'static World<B>) {
         };
         let buttons = Buttons { left, right, middle, ..Buttons::default() };
         console::guarded(domain, || {
+            if pv::pointer(&**domain, (dx.into(), dy.into()), [left, right, middle]) {
+                return;
+            }
             let now = domain.machine.now(&**domain);
             domain.machine.with_keyboard(&**domain, |ps2| {
                 ps2.mouse_motion(dx, dy, 0, now);

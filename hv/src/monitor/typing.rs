@@ -8,7 +8,7 @@ use spin::Mutex;
 
 use super::keys;
 use crate::cpu::tsc;
-use crate::domain::{Domain, State, backend::Backend, console};
+use crate::domain::{Domain, State, backend::Backend, console, pv};
 
 /// Most strokes that wait for one guest.
 const MOST: usize = 1 << 16;
@@ -113,6 +113,7 @@ fn feed<B: Backend>(domain: &Domain<B>, queue: &mut Queue) {
                 let idle = || machine.with_keyboard(domain, |ps2| ps2.keyboard_idle());
                 waited >= GAP_NS && (waited >= PATIENCE_NS || idle())
             }
+            Item::Stroke(key, down) if pv::key(domain, key, down) => true,
             Item::Stroke(key, down) => {
                 let at = machine.now(domain);
                 machine.with_keyboard(domain, |ps2| ps2.key(key, down, at))

@@ -61,7 +61,6 @@ const XL_ONLY: [(&[&str], &str); 5] = [
             "keymap",
             "nographic",
             "gfx_passthru",
-            "vfb",
         ],
         "the guest's screen is the hypervisor's",
     ),
@@ -229,6 +228,8 @@ const KEYS: &[(&str, Setter)] = &[
     ("vif", |config, _, _, value| {
         set(&mut config.vifs, each(list(value)?, |atom| vif::parse(&atom.text)))
     }),
+    ("vfb", |config, _, _, value| set(&mut config.vfb, vfb(list(value)?))),
+    ("vkb_device", |config, _, _, value| set(&mut config.vkb_device, yes_or_no(value))),
     ("snapshot", |config, _, _, value| set(&mut config.snapshot, yes_or_no(value))),
 ];
 
@@ -430,6 +431,33 @@ fn number<T: TryFrom<i64>>(
 
 fn yes_or_no(value: &Value) -> Result<bool, Problem> {
     number::<u8>(value, 0, 1, "").map(|n| n != 0)
+}
+
+/// Whether there is a frame buffer. How xl would show it does not matter: the hypervisor shows it.
+fn vfb(list: &[Atom]) -> Result<bool, Problem> {
+    const KEYS: [&str; 10] = [
+        "type",
+        "vnc",
+        "vnclisten",
+        "vncdisplay",
+        "vncunused",
+        "vncpasswd",
+        "sdl",
+        "opengl",
+        "keymap",
+        "display",
+    ];
+    if list.len() > 1 {
+        return Err(Problem::TooMany(1));
+    }
+    for part in list.iter().flat_map(|atom| atom.text.split(',')).map(str::trim) {
+        let key = part.split('=').next().unwrap_or(part);
+        if !part.is_empty() && !KEYS.contains(&key) {
+            let allowed = "[ 'type=vnc' ], with xl's words for VNC and SDL";
+            return Err(Problem::NotAllowed { value: part.into(), allowed, near: None });
+        }
+    }
+    Ok(!list.is_empty())
 }
 
 fn choice<T: Copy>(

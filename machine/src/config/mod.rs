@@ -159,6 +159,10 @@ pub struct GuestConfig {
     pub localtime: bool,
     /// `vif`: network interfaces.
     pub vifs: Vec<VifConfig>,
+    /// `vfb`: a paravirtual frame buffer; default no.
+    pub vfb: bool,
+    /// `vkb_device`: a paravirtual keyboard and pointer; default yes.
+    pub vkb_device: bool,
     /// `snapshot`: all writes are thrown away at the end; default no. Not in xl.
     pub snapshot: bool,
 }
@@ -200,6 +204,8 @@ impl GuestConfig {
             rtc_offset_s: 0,
             localtime: false,
             vifs: Vec::new(),
+            vfb: false,
+            vkb_device: true,
             snapshot: false,
         }
     }

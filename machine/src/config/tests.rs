@@ -122,6 +122,17 @@ fn only_a_name_is_needed_and_the_rest_is_as_documented() {
 }
 
 #[test]
+fn a_frame_buffer_is_asked_for_in_xls_words_and_a_keyboard_is_there_unless_refused() {
+    let config = good("vfb = [ 'type=vnc, vnclisten=0.0.0.0' ]");
+    assert!(config.vfb && config.vkb_device);
+    let config = good("vfb = [ '' ]\nvkb_device = 0");
+    assert!(config.vfb && !config.vkb_device);
+    assert!(!good("vfb = []").vfb);
+    assert!(bad("vfb = [ 'type=vnc', 'type=sdl' ]").starts_with("t.cfg:2: vfb: "));
+    assert!(bad("vfb = [ 'size=large' ]").contains("\"size=large\" is not allowed"));
+}
+
+#[test]
 fn a_kernel_takes_its_command_line_as_xl_joins_it() {
     let config = good("kernel='vmlinuz'\nramdisk='module:initrd'\nroot='/dev/sda1'\nextra='quiet'");
     assert_eq!(config.cmdline, "root=/dev/sda1 quiet");

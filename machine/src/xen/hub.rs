@@ -1,10 +1,11 @@
 //! What guests share: event channels, grants, and each other's memory as far as it is granted.
 
+use arch::addr::PAGE_SIZE;
 use arch::{GuestPhys, GuestRam, SharedPage};
-use pvdrivers::DomId;
 use pvdrivers::event::EventChannels;
 use pvdrivers::grant::{Frames, GrantTables};
 use pvdrivers::sorted::SortedMap;
+use pvdrivers::{DomId, Errno, fbback};
 use spin::Mutex;
 
 /// The shared state. Locks are taken one at a time, each for one operation, and never across a call to a
@@ -27,20 +28,77 @@ impl Hub {
     }
 }
 
-/// The RAM of all domains, for who works on granted pages.
+/// The RAM of all domains, for who works on granted pages and on pages that are named by number.
 #[derive(Default)]
-pub struct Memories(Mutex<SortedMap<DomId, GuestRam>>);
+pub struct Memories {
+    rams: Mutex<SortedMap<DomId, GuestRam>>,
+    /// How often a page is held by number.
+    held: Mutex<SortedMap<(DomId, u64), u32>>,
+}
 
 impl Memories {
     /// Notes where a domain's RAM is.
     pub(crate) fn insert(&self, dom: DomId, ram: GuestRam) {
-        self.0.lock().insert(dom, ram);
+        self.rams.lock().insert(dom, ram);
+    }
+
+    /// Whether a back end works on a page that is not granted: it must stay the domain's.
+    #[must_use]
+    pub fn holds_frame(&self, dom: DomId, frame: u64) -> bool {
+        self.held.lock().contains_key(&(dom, frame))
+    }
+}
+
+impl fbback::Frames for &Memories {
+    fn hold(&mut self, owner: DomId, frame: GuestPhys) -> Result<SharedPage, Errno> {
+        let number = frame.0 / PAGE_SIZE;
+        let page = self.page(owner, number).ok_or(Errno::EFAULT)?;
+        *self.held.lock().get_or_insert_with((owner, number), || 0) += 1;
+        Ok(page)
+    }
+
+    fn let_go(&mut self, owner: DomId, frame: GuestPhys) {
+        let mut held = self.held.lock();
+        let key = (owner, frame.0 / PAGE_SIZE);
+        if let Some(times) = held.get_mut(&key) {
+            *times -= 1;
+            if *times == 0 {
+                held.remove(&key);
+            }
+        }
     }
 }
 
 impl Frames for Memories {
     fn page(&self, dom: DomId, frame: u64) -> Option<SharedPage> {
         let at = GuestPhys(frame.checked_mul(4096)?);
-        self.0.lock().get(&dom)?.page(at)
+        self.rams.lock().get(&dom)?.page(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use core::sync::atomic::AtomicU64;
+    use fbback::Frames as _;
+
+    #[test]
+    fn a_page_that_is_held_by_number_is_known_until_it_was_given_back_as_often() {
+        let memories = Memories::default();
+        let dom = DomId(1);
+        let words: Vec<AtomicU64> = (0..16 * PAGE_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
+        memories.insert(dom, GuestRam::new(words.leak(), &[]));
+        let page = GuestPhys(3 * PAGE_SIZE);
+        let mut frames = &memories;
+        assert!(frames.hold(dom, page).is_ok() && frames.hold(dom, page).is_ok());
+        assert_eq!(frames.hold(dom, GuestPhys(16 * PAGE_SIZE)).err(), Some(Errno::EFAULT));
+        assert_eq!(frames.hold(DomId(2), page).err(), Some(Errno::EFAULT));
+        frames.let_go(dom, page);
+        assert!(memories.holds_frame(dom, 3) && !memories.holds_frame(dom, 4));
+        frames.let_go(dom, page);
+        assert!(!memories.holds_frame(dom, 3));
+        // What was never held changes nothing.
+        frames.let_go(dom, page);
     }
 }

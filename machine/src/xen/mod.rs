@@ -19,7 +19,7 @@ mod vcpu;
 mod version;
 
 pub use events::deliver_to;
-pub use hub::Hub;
+pub use hub::{Hub, Memories};
 pub(crate) use vcpu::XenTimer;
 pub use vcpu::XenVcpu;
 

@@ -6,6 +6,7 @@
 
 mod block;
 mod net;
+mod screen;
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,12 +17,13 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use devmodel::blk::BlkRequest;
 use devmodel::net::Received;
+use devmodel::ps2kbd::Key;
 use machine::Host;
 use machine::host::{DiskAnswer, DiskData};
 use machine::xen::{self, CONSOLE_RING, Hub, STORE_RING};
 use pvdrivers::abi::hvm_params::HvmParam;
 use pvdrivers::bus::{
-    self, Bus, ConsoleSpec, DeviceId, DeviceKind, DomainKind, DomainSpec, VbdSpec,
+    self, Bus, ConsoleSpec, DeviceId, DeviceKind, DomainKind, DomainSpec, VbdSpec, VfbSpec,
 };
 use pvdrivers::conback::ConBack;
 use pvdrivers::event::Deliver;
@@ -36,6 +38,8 @@ use super::{Domain, console};
 pub use block::UNDER_WAY;
 use block::{BlkDevice, BlkPort};
 use net::{NetDevice, NetPort};
+pub use screen::ScreenConfig;
+use screen::{Drawn, FbPort, KbdPort, Screen};
 
 /// `Token::part` of disk requests of the back ends; chips count theirs from 0, the firmware from 80h.
 pub const TOKEN_PART: u8 = 0x40;
@@ -71,6 +75,7 @@ enum Target {
     Console(DomId),
     Block(Arc<Mutex<BlkDevice>>),
     Net(Arc<Mutex<NetDevice>>),
+    Screen(Arc<Mutex<Screen>>),
 }
 
 /// A guest's primary console.
@@ -91,6 +96,7 @@ struct Pv {
     stores: SortedMap<DomId, Port>,
     disks: SortedMap<(DomId, u8), Arc<Mutex<BlkDevice>>>,
     nets: SortedMap<(DomId, u8), Arc<Mutex<NetDevice>>>,
+    screens: SortedMap<DomId, Arc<Mutex<Screen>>>,
 }
 
 static HUB: Once<&'static Hub> = Once::new();
@@ -120,6 +126,7 @@ fn pv() -> &'static Mutex<Pv> {
             stores: SortedMap::new(),
             disks: SortedMap::new(),
             nets: SortedMap::new(),
+            screens: SortedMap::new(),
         })
     })
 }
@@ -169,6 +176,7 @@ pub fn doorbell<B: Backend>(domain: &Domain<B>, port: Port) {
         Some(Target::Console(dom)) => pv.serve_console(dom, |byte| console_byte::<B>(dom, byte)),
         Some(Target::Block(disk)) => pv.serve_disk(&disk),
         Some(Target::Net(net)) => pv.serve_net(&net),
+        Some(Target::Screen(screen)) => screen.lock().serve(),
         None => {}
     });
 }
@@ -206,6 +214,37 @@ pub fn receive<B: Backend>(domain: &Domain<B>, nic: u8, frame: &[u8]) -> Option<
             Received::Unwanted
         }))
     })
+}
+
+/// A guest's paravirtual screen, if it has one at all.
+fn screen<B: Backend>(domain: &Domain<B>) -> Option<Arc<Mutex<Screen>>> {
+    domain.machine.xen()?;
+    PV.get()?.lock().screens.get(&DomId(domain.id as u16)).cloned()
+}
+
+/// What a front end of the guest's has drawn so far, as a number; `None` where none draws.
+pub fn picture_generation<B: Backend>(domain: &Domain<B>) -> Option<u64> {
+    screen(domain)?.lock().generation()
+}
+
+/// What the guest shows by a paravirtual screen, while it does.
+pub fn drawn<B: Backend>(domain: &Domain<B>) -> Option<Drawn> {
+    screen(domain).filter(|screen| screen.lock().is_drawn()).map(Drawn)
+}
+
+/// A key for the guest's paravirtual keyboard; false where no front end listens.
+pub fn key<B: Backend>(domain: &Domain<B>, key: Key, down: bool) -> bool {
+    let listens = |screen: &Arc<Mutex<Screen>>| screen.lock().listens();
+    let Some(screen) = screen(domain).filter(listens) else { return false };
+    with_pv(domain, |pv| screen.lock().key(key, down, &mut pv.context)).is_some()
+}
+
+/// The host's mouse moved by so many steps, to the right and up, and has these buttons down: left, right and middle.
+/// False where no front end listens.
+pub fn pointer<B: Backend>(domain: &Domain<B>, moved: (i32, i32), buttons: [bool; 3]) -> bool {
+    let listens = |screen: &Arc<Mutex<Screen>>| screen.lock().listens();
+    let Some(screen) = screen(domain).filter(listens) else { return false };
+    with_pv(domain, |pv| screen.lock().motion(moved, buttons, &mut pv.context)).is_some()
 }
 
 /// CPU 0 is to go on with interfaces that are behind.
@@ -301,6 +340,20 @@ impl Pv {
         for (nic, vif) in (0u8..).zip(&domain.vifs) {
             self.add_net(nic, NetDevice::new(dom, vif))?;
         }
+        self.add_screen(dom, domain.screen)
+    }
+
+    fn add_screen(&mut self, dom: DomId, wanted: ScreenConfig) -> Result<(), Errno> {
+        let screen = Arc::new(Mutex::new(Screen::new(dom)));
+        self.screens.insert(dom, screen.clone());
+        let Pv { service, bus, context, .. } = self;
+        let store = &mut service.store;
+        if wanted.frame_buffer {
+            bus.attach(store, VfbSpec.device(dom), Box::new(FbPort(screen.clone())), context)?;
+        }
+        if wanted.keyboard {
+            bus.attach(store, VfbSpec.keyboard(dom), Box::new(KbdPort(screen)), context)?;
+        }
         Ok(())
     }
 
@@ -349,6 +402,7 @@ impl Pv {
         }
         self.settle();
         self.nets.retain(|(owner, _), _| *owner != dom);
+        self.screens.remove(&dom);
         self.disks.retain(|(owner, _), disk| *owner != dom || disk.lock().in_flight() > 0);
     }
 
