@@ -18,6 +18,7 @@ mod paths;
 mod plan;
 mod run;
 mod screen;
+mod server;
 mod session;
 mod setup;
 mod suite;

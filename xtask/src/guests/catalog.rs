@@ -1,7 +1,7 @@
 //! Every recipe: its name, what it makes, and how.
 
 use super::packages::{Arch, Packages};
-use super::{Media, debian, iso, linux, media_dir, selfcheck};
+use super::{Media, debian, ext4, iso, linux, media_dir, selfcheck};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -10,6 +10,8 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("linux:FLAVOUR[:APPEND]", "GRUB ISO with Debian's kernel (cloud-amd64, amd64, 686, 686-pae)"),
     ("kernel:FLAVOUR[:APPEND]", "the same kernel and initramfs without boot loader"),
     ("selfcheck:FLAVOUR[:APPEND]", "GRUB ISO and a disk; the guest checks its machine"),
+    ("xenstore:FLAVOUR[:APPEND]", "GRUB ISO; the guest has Debian's XenStore tools"),
+    ("ext4:FLAVOUR[:APPEND]", "GRUB ISO, and a disk with an empty ext4 file system"),
     ("memtest:64|32", "Debian's memtest86+ ISO"),
     ("grub-rescue:cd|floppy|disk", "GRUB's rescue images"),
     ("ipxe", "iPXE's ISO"),
@@ -42,6 +44,13 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             let iso = linux::grub_iso(packages, linux::flavour(first)?, append.trim_end())?;
             media.disks.push(selfcheck::disk(&iso)?);
             media.iso = Some(iso);
+        }
+        "xenstore" => {
+            media.iso = Some(linux::xenstore_iso(packages, linux::flavour(first)?, append)?);
+        }
+        "ext4" => {
+            media.iso = Some(linux::grub_iso(packages, linux::flavour(first)?, append)?);
+            media.disks.push(ext4::disk(offline)?);
         }
         "memtest" => {
             let name = match rest {

@@ -11,10 +11,22 @@ use std::io::Write;
 use std::path::Path;
 
 /// Drivers of the board's disks and network cards, and file systems.
-const MODULES: &[&str] =
-    &["ata_piix", "sd_mod", "sr_mod", "isofs", "xen_blkfront", "xen_netfront", "e1000", "8139too"];
+const MODULES: &[&str] = &[
+    "ata_piix",
+    "sd_mod",
+    "sr_mod",
+    "isofs",
+    "ext4",
+    "crc32c_generic",
+    "xen_blkfront",
+    "xen_netfront",
+    "e1000",
+    "8139too",
+];
 
 const INIT: &[u8] = include_bytes!("../assets/init");
+/// The font of our BIOS, for `loadfont`: in it the hypervisor reads what a guest draws.
+const FONT: &[u8] = include_bytes!("../../../bios/src/fonts/8x16.bin");
 const SELFCHECK: &[u8] = include_bytes!("../assets/selfcheck");
 
 /// Makes the compressed archive for the kernel in `kernel_package`.
@@ -31,6 +43,8 @@ pub fn build(packages: &Packages, arch: Arch, kernel_package: &Path) -> Result<V
     archive.link("bin/sh", "busybox");
     archive.file("init", 0o755, INIT);
     archive.file("selfcheck", 0o644, SELFCHECK);
+    // PSF version 1: its magic, 256 glyphs, 16 bytes each.
+    archive.file("font", 0o644, &[&[0x36, 0x04, 0, 16], FONT].concat());
     let mut list = String::new();
     for module in kmod::closure(kernel_package, MODULES)? {
         archive.file(&format!("modules/{}", module.file), 0o644, &module.data);

@@ -57,12 +57,33 @@ pub fn kernel(packages: &Packages, flavour: Flavour) -> Result<Kernel> {
 
 /// Makes the GRUB ISO of a flavour; `append` ends the kernel's command line.
 pub fn grub_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
+    let place = format!("linux-{}{}.iso", flavour.name, super::tag(append));
+    iso_with(packages, flavour, append, &place, None)
+}
+
+/// The same with Debian's XenStore tools in the initramfs.
+pub fn xenstore_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
+    let tools = super::xenstore::archive(packages, flavour.arch)?;
+    let place = format!("xenstore-{}{}.iso", flavour.name, super::tag(append));
+    iso_with(packages, flavour, append, &place, Some(&tools))
+}
+
+fn iso_with(
+    packages: &Packages,
+    flavour: Flavour,
+    append: &str,
+    name: &str,
+    more: Option<&Path>,
+) -> Result<PathBuf> {
     let kernel = kernel(packages, flavour)?;
-    let config = grub_config(flavour.name, append);
-    let tag = super::tag(append);
-    let place = super::media_dir()?.join(format!("linux-{}{tag}.iso", flavour.name));
-    let files =
-        [("boot/vmlinuz", kernel.image.as_path()), ("boot/initrd.gz", kernel.initramfs.as_path())];
+    let initrds = if more.is_some() { "/boot/initrd.gz /boot/more.gz" } else { "/boot/initrd.gz" };
+    let config = grub_config(flavour.name, append, initrds);
+    let place = super::media_dir()?.join(name);
+    let mut files = vec![
+        ("boot/vmlinuz", kernel.image.as_path()),
+        ("boot/initrd.gz", kernel.initramfs.as_path()),
+    ];
+    files.extend(more.map(|path| ("boot/more.gz", path)));
     iso::grub(&place, &config, &files)?;
     Ok(place)
 }
@@ -85,7 +106,7 @@ pub fn tftp(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathB
 /// rather than an endless wait after a panic.
 pub const CONSOLES: &str = "console=tty0 console=ttyS0,115200 panic=5";
 
-fn grub_config(name: &str, append: &str) -> String {
+fn grub_config(name: &str, append: &str, initrds: &str) -> String {
     format!(
         "serial --unit=0 --speed=115200\n\
          terminal_input console serial\n\
@@ -94,7 +115,7 @@ fn grub_config(name: &str, append: &str) -> String {
          set timeout_style=menu\n\
          menuentry \"Debian {name} in Xenolith\" {{\n\
          \tlinux /boot/vmlinuz {CONSOLES} {append}\n\
-         \tinitrd /boot/initrd.gz\n\
+         \tinitrd {initrds}\n\
          }}\n"
     )
 }

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod debian;
+pub mod ext4;
 pub mod initramfs;
 pub mod iso;
 pub mod kmod;
@@ -10,6 +11,7 @@ pub mod linux;
 pub mod own;
 pub mod packages;
 pub mod selfcheck;
+pub mod xenstore;
 
 pub use catalog::{RECIPES, prepare};
 

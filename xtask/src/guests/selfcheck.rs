@@ -49,7 +49,7 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 /// Bytes without pattern, the same on every run (xorshift64).
-fn fill(bytes: &mut [u8]) {
+pub fn fill(bytes: &mut [u8]) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     for chunk in bytes.chunks_mut(8) {
         state ^= state << 13;

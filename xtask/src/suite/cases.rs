@@ -53,6 +53,13 @@ pub struct Case {
     /// themselves, and a case whose configuration has `snapshot = 1` fails if one of them has changed after it.
     #[serde(default = "default_true")]
     pub snapshot: bool,
+    /// There is a web server for its guests (`xtask/src/server.rs`), whose port is `{port}` in the steps. A
+    /// directory of media, whose files it serves too, or an empty text.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// What the first guest's first disk must be after it: `ext4`, as `xtask/src/guests/ext4.rs` says.
+    #[serde(default)]
+    pub disk: Option<DiskCheck>,
     /// Words for the hypervisor's command line.
     #[serde(default)]
     pub hv_append: String,
@@ -70,6 +77,14 @@ pub struct Case {
     pub never: Vec<String>,
     /// What to do and to wait for, in order.
     pub steps: Vec<BTreeMap<String, toml::Value>>,
+}
+
+/// What a disk must be after a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskCheck {
+    /// A sound file system with the files that the guest has synced.
+    Ext4,
 }
 
 fn default_memory() -> u64 {
@@ -115,6 +130,17 @@ impl Case {
     /// Its steps; waits are longer in Bochs.
     pub fn steps(&self, bochs: bool) -> Result<Vec<Step>> {
         self.steps.iter().map(|step| read_step(step, bochs)).collect()
+    }
+
+    /// The same, for a server at this port.
+    pub fn steps_with(&self, bochs: bool, port: u16) -> Result<Vec<Step>> {
+        let mut steps = self.steps(bochs)?;
+        for step in &mut steps {
+            if let Step::Send(text) | Step::Type(text) = step {
+                *text = text.replace("{port}", &port.to_string());
+            }
+        }
+        Ok(steps)
     }
 
     /// Whether the disks' files must be after it as they were before.

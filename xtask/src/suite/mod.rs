@@ -11,7 +11,7 @@ use crate::guests::{self, packages::Packages};
 use crate::outcome::{Outcome, Verdict};
 use crate::plan::{Accel, Display, Emulator, Guest, Host, Plan, Vendor};
 use crate::setup::{self, Need};
-use crate::{build, paths, run, tidy};
+use crate::{build, paths, run, server, tidy};
 use anyhow::{Context, Result, bail};
 use cases::Case;
 use std::collections::VecDeque;
@@ -190,6 +190,13 @@ fn boot(
     let shot: PathBuf = folder.join("screen.png");
     let before = if job.case.must_keep_disks() { disks(&plan)? } else { Vec::new() };
     let mut outcome = run::execute(&plan, image, args.offline, Some(shot))?;
+    if let (Some(cases::DiskCheck::Ext4), Verdict::Passed(_)) = (job.case.disk, &outcome.verdict) {
+        let disk = plan.guests.first().and_then(|guest| guest.disks().first().copied());
+        match guests::ext4::check(disk.context("the case's guest has no disk")?) {
+            Ok(found) => say(format!("{}: {found}", job.case.name)),
+            Err(error) => outcome.verdict = Verdict::HostFailed(format!("{error:#}")),
+        }
+    }
     if let Some(path) = changed(&before) {
         let why = format!("the guest has changed {}", paths::show(path));
         outcome.verdict = Verdict::HostFailed(why);
@@ -239,6 +246,11 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         list.push(guest);
     }
     let bochs = job.vendor == Vendor::Vmx;
+    let port = match &case.server {
+        None => 0,
+        Some(dir) if dir.is_empty() => server::start(None)?,
+        Some(dir) => server::start(Some(&guests::media_dir()?.join(dir)))?,
+    };
     Ok(Plan {
         guests: list,
         host: Host {
@@ -256,7 +268,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         snapshot: case.snapshot,
         bare: args.bare,
         hv_append: case.hv_append.clone(),
-        steps: case.steps(bochs)?,
+        steps: case.steps_with(bochs, port)?,
         never: case.never.clone(),
         timeout: Some(Duration::from_secs(case.limit(job.vendor))),
         stall: Some(Duration::from_secs(if bochs { case.stall * 4 } else { case.stall })),
