@@ -196,10 +196,12 @@ impl Channel {
         self.control & NIEN == 0 && self.regs[self.selected].intrq && !self.is_absent()
     }
 
-    /// Command block register `offset` (1 to 7).
+    /// Command block register `offset` (1 to 7). A device that is not there reads as 0, on a channel without
+    /// devices too: hosts pull DD7 down, so that BSY is 0 (ATA/ATAPI-6 "Driver types and required pull-ups"), and
+    /// firmware that waits for BSY to clear (OVMF, U-Boot) would wait for half a minute at FFh.
     pub fn read(&mut self, offset: u8) -> u8 {
         if self.is_absent() {
-            return if self.is_empty() { 0xFF } else { 0 };
+            return 0;
         }
         let hob = self.control & HOB != 0;
         let regs = &mut self.regs[self.selected];
@@ -220,11 +222,7 @@ impl Channel {
 
     /// Alternate status: no effect on INTRQ.
     pub fn alternate_status(&self) -> u8 {
-        match (self.is_empty(), self.is_absent()) {
-            (true, _) => 0xFF,
-            (_, true) => 0,
-            _ => self.regs[self.selected].status,
-        }
+        if self.is_absent() { 0 } else { self.regs[self.selected].status }
     }
 
     /// Writes command block register `offset` (1 to 7).

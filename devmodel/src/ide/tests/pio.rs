@@ -171,9 +171,9 @@ fn host_errors_become_the_drives_errors() {
 }
 
 #[test]
-fn an_empty_channel_floats_and_a_missing_slave_reads_zero() {
+fn an_empty_channel_and_a_missing_slave_read_zero_which_is_not_busy() {
     let mut rig = Rig::new();
-    assert_eq!((rig.status(), rig.ide.read_control(P)), (0xFF, 0xFF));
+    assert_eq!((rig.status(), rig.ide.read_control(P)), (0, 0));
     rig.out(7, 0xEC);
     assert!(!rig.ide.irq(P));
     let mut rig = Rig::new().disk(0, 100);
