@@ -165,6 +165,11 @@ impl Drives {
         })
     }
 
+    /// Whether there is a floppy drive.
+    pub fn has_floppy(&self) -> bool {
+        self.slots.iter().flatten().any(|drive| matches!(drive, Drive::Floppy(..)))
+    }
+
     fn floppy_type(&self, n: usize) -> DriveType {
         match self.slots.get(FLOPPY + n) {
             Some(Some(Drive::Floppy(kind, _))) => *kind,

@@ -23,6 +23,7 @@ pub mod effects;
 mod exit;
 mod firmware;
 mod fwcfgdma;
+mod fwcfgfiles;
 mod guestmem;
 pub mod host;
 mod inbox;
@@ -52,7 +53,6 @@ use board::{Board, BoardConfig};
 use boot::Kernel;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use cpuid::CpuidPolicy;
-use devmodel::fwcfg::{FwCfg, Items, MemoryKind, MemoryRange};
 use devmodel::rtc::WallClock;
 use disks::{BiosIo, Drives};
 use inbox::Inbox;
@@ -158,10 +158,11 @@ impl Machine {
         bios_config.video_memory = vram_bytes as u32;
         bios_config.framebuffer = memmap::LOW_RAM_MAX as u32;
         bios_config.pci_hole = (memmap::LOW_RAM_MAX as u32, memmap::IOAPIC as u32);
-        let fw_cfg = fw_cfg(&memmap, vcpus, firmware_files);
+        let drives = Drives::new(drives);
+        let floppy = drives.has_floppy();
+        let fw_cfg = fwcfgfiles::device(&memmap, &bios_config, floppy, firmware_files);
         let mut board =
             Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg, xen_platform });
-        let drives = Drives::new(drives);
         drives.attach(&mut board);
         board.attach_nics(&nics);
         disks::fill_cmos(&mut board, &memmap, &drives, &bios_config.boot_order);
@@ -254,6 +255,9 @@ impl Machine {
         let drives = self.drives.lock().clone();
         self.on_board(host, |board, fx| {
             board.reset(now, fx);
+            if !self.own_firmware {
+                board.decode_pm(bios::PM_BASE, fx);
+            }
             // What a guest's drivers took away is back.
             drives.attach_disks(board);
         });
@@ -429,20 +433,4 @@ impl Machine {
             Vram::set(self.vram, (offset + n) as u32, (value >> (8 * n)) as u8);
         }
     }
-}
-
-/// What foreign firmware is told: RAM, CPUs, the memory map, and files.
-fn fw_cfg(map: &MemMap, vcpus: usize, files: Vec<(&'static str, &'static [u8])>) -> FwCfg {
-    let ranges: Vec<MemoryRange> = map
-        .e820()
-        .into_iter()
-        .map(|(start, length, _)| MemoryRange { start, length, kind: MemoryKind::Ram })
-        .collect();
-    let mut items = Items::pc(map.low_ram() + map.high_ram(), vcpus as u16, &ranges);
-    for (name, bytes) in files {
-        if let Err(error) = items.file(name, bytes) {
-            log::warn!("{name} is kept from the firmware: {error:?}");
-        }
-    }
-    FwCfg::new(items)
 }

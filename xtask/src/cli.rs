@@ -148,7 +148,7 @@ pub struct GuestArgs {
     /// A network card for the guest; with QEMU it reaches the outside, and 10.0.2.2 is this machine.
     #[arg(long)]
     pub network: bool,
-    /// The guest's firmware: xenolith, seabios, or an image file.
+    /// The guest's firmware: xenolith, seabios, ovmf (UEFI), or an image file.
     #[arg(long, value_name = "WHICH", default_value = "xenolith")]
     pub firmware: String,
     /// An image that goes along to be put into a drive later: the monitor's `insert hdc NAME`.

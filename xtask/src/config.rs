@@ -71,7 +71,7 @@ pub struct Read {
     pub config: GuestConfig,
     /// Its drives, with files relative to it.
     pub drives: Vec<Drive>,
-    /// The firmware: an image, or `seabios` for that of the package.
+    /// The firmware: an image, or `seabios` or `ovmf` for that of the package.
     pub firmware: Option<PathBuf>,
     /// What the hypervisor is told as it stands there.
     pub rest: Vec<(String, Value)>,
@@ -118,10 +118,7 @@ pub fn read(file: &Path) -> Result<Read> {
     let firmware = match &config.firmware {
         Firmware::Xenolith => None,
         Firmware::SeaBios => Some(PathBuf::from("seabios")),
-        Firmware::Ovmf => {
-            let line = line_of("firmware").or(line_of("bios")).unwrap_or(0);
-            bail!("{name}:{line}: firmware: ovmf is not fetched by itself: give its image's file")
-        }
+        Firmware::Ovmf => Some(PathBuf::from("ovmf")),
         Firmware::Module(image) => Some(base.join(image)),
     };
     let drives = config

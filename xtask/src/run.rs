@@ -263,12 +263,15 @@ fn recipe_guest(args: &GuestArgs, packages: &Packages) -> Result<Guest> {
 fn with_firmware(args: &GuestArgs, guests: Vec<Guest>, packages: &Packages) -> Result<Vec<Guest>> {
     let mut done = Vec::new();
     for mut guest in guests {
-        let named =
-            guest.media.firmware.as_deref().is_some_and(|path| path == Path::new("seabios"));
-        if named || args.firmware == "seabios" {
-            guest.media.firmware = Some(guests::seabios(packages)?);
-        } else if args.firmware != "xenolith" {
-            guest.media.firmware = Some(absolute(PathBuf::from(&args.firmware)));
+        if args.firmware != "xenolith" {
+            guest.media.firmware = Some(PathBuf::from(&args.firmware));
+        }
+        if let Some(given) = guest.media.firmware.take() {
+            let fetched = match given.to_str() {
+                Some(name) => guests::firmware(packages, name)?,
+                None => None,
+            };
+            guest.media.firmware = Some(fetched.unwrap_or_else(|| absolute(given)));
         }
         done.push(guest);
     }

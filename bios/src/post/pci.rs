@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// Interrupt lines of PIRQ A to D, as every firmware of this board routes them.
 pub(crate) const PIRQ_LINES: [u8; 4] = [10, 10, 11, 11];
 /// Base of the PIIX4's power management ports.
-pub(crate) const PM_BASE: u16 = 0x600;
+pub const PM_BASE: u16 = 0x600;
 /// Base of its SMBus ports.
 const SMBUS_BASE: u16 = 0x700;
 /// First port given to BARs.

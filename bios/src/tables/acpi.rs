@@ -22,7 +22,7 @@ const SCI: u16 = 9;
 const FACS: u64 = 0xf000;
 
 /// A table with its header, length and checksum.
-fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     let mut sdt = Sdt::new(*signature, 36, revision, OEM, OEM_TABLE, 1);
     sdt.append_slice(body);
     sdt.update_checksum();
@@ -77,7 +77,7 @@ pub(super) fn write<P: Platform>(c: &mut Call<'_, P>, arena: &mut Arena) -> Opti
 }
 
 /// ACPI 2.0 "Root System Description Pointer": two checksums.
-fn rsdp(rsdt: u32, xsdt: u32) -> Vec<u8> {
+pub(super) fn rsdp(rsdt: u32, xsdt: u32) -> Vec<u8> {
     let mut out = Vec::from(*b"RSD PTR ");
     out.w8(0);
     out.extend_from_slice(&OEM);
@@ -92,7 +92,7 @@ fn rsdp(rsdt: u32, xsdt: u32) -> Vec<u8> {
 }
 
 /// ACPI 2.0 "Firmware ACPI Control Structure".
-fn facs() -> Vec<u8> {
+pub(super) fn facs() -> Vec<u8> {
     let mut out = Vec::from(*b"FACS");
     out.w32(64);
     out.resize(32, 0);
@@ -108,7 +108,7 @@ fn port(out: &mut Vec<u8>, port: u16, bits: u8) {
 }
 
 /// ACPI 2.0 "Fixed ACPI Description Table", behind the header.
-fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
+pub(super) fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
     // WBINVD works, C1 everywhere, no fixed sleep button, PM timer of 32 bits, reset register.
     const FLAGS: u32 = 1 | 1 << 2 | 1 << 5 | 1 << 8 | 1 << 10;
     let mut out = Vec::new();
@@ -151,7 +151,7 @@ fn fadt(facs: u32, dsdt: u32) -> Vec<u8> {
 }
 
 /// ACPI 2.0 "Multiple APIC Description Table", behind the header.
-fn madt(config: &BiosConfig) -> Vec<u8> {
+pub(super) fn madt(config: &BiosConfig) -> Vec<u8> {
     let mut out = Vec::new();
     out.w32(0xfee0_0000);
     out.w32(1); // 8259s too
@@ -176,7 +176,7 @@ fn madt(config: &BiosConfig) -> Vec<u8> {
 }
 
 /// IA-PC HPET 1.0a "The ACPI HPET Description Table", behind the header.
-fn hpet() -> Vec<u8> {
+pub(super) fn hpet() -> Vec<u8> {
     let mut out = Vec::new();
     out.w32(0x8086_a201);
     out.extend_from_slice(&[0, 0, 0, 0]);

@@ -3,11 +3,14 @@
 
 mod acpi;
 mod dsdt;
+mod files;
 mod mp;
 pub(crate) mod pir;
 mod smbios;
 #[cfg(test)]
 mod tests;
+
+pub use files::{Pointer, Tables};
 
 use crate::caller::Call;
 use crate::platform::Platform;

@@ -34,7 +34,20 @@ impl Structures {
 }
 
 pub(super) fn write<P: Platform>(c: &mut Call<'_, P>, arena: &mut Arena) -> Option<()> {
-    let config = c.bus.config();
+    let all = structures(c.bus.config());
+    let at = arena.put(c, &all.bytes)?;
+    arena.put(c, &entry_point(&all, at))?;
+    Some(())
+}
+
+/// The entry point, which does not know yet where the structures go, and the structures, for firmware that
+/// places them itself.
+pub(super) fn parts(config: &BiosConfig) -> (Vec<u8>, Vec<u8>) {
+    let all = structures(config);
+    (entry_point(&all, 0), all.bytes)
+}
+
+fn structures(config: &BiosConfig) -> Structures {
     let mut all = Structures::default();
     firmware_and_system(&mut all, config);
     for n in 0..config.apic_ids.len() as u16 {
@@ -44,8 +57,11 @@ pub(super) fn write<P: Platform>(c: &mut Call<'_, P>, arena: &mut Arena) -> Opti
     // 32: boot without errors. 127: the end.
     all.add(32, 0x2000, &[0; 7], &[]);
     all.add(127, 0x7f00, &[], &[]);
-    let at = arena.put(c, &all.bytes)?;
+    all
+}
 
+/// SMBIOS 2.8 "SMBIOS 2.1 (32-bit) Entry Point", with the structures at `at`.
+fn entry_point(all: &Structures, at: u32) -> Vec<u8> {
     let mut entry = Vec::from(*b"_SM_");
     entry.extend_from_slice(&[0, 31, 2, 8]);
     entry.w16(all.largest);
@@ -59,8 +75,7 @@ pub(super) fn write<P: Platform>(c: &mut Call<'_, P>, arena: &mut Arena) -> Opti
     dmi[5] = checksum(&dmi);
     entry.extend_from_slice(&dmi);
     entry[4] = checksum(&entry);
-    arena.put(c, &entry)?;
-    Some(())
+    entry
 }
 
 fn firmware_and_system(all: &mut Structures, config: &BiosConfig) {

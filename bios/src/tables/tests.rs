@@ -168,3 +168,74 @@ fn tables_can_be_written_out_for_a_disassembler() {
         }
     }
 }
+
+/// Does what a firmware does with [`Tables`]: places them, then patches; the RSDP and the tables.
+fn placed(tables: &crate::Tables, base: u64) -> (Vec<u8>, Vec<u8>) {
+    let (mut rsdp, mut acpi) = (tables.rsdp.clone(), tables.acpi.clone());
+    for pointer in &tables.pointers {
+        let file = if pointer.in_rsdp { &mut rsdp } else { &mut acpi };
+        let at = pointer.at as usize;
+        let field = &mut file[at..at + usize::from(pointer.size)];
+        let mut value = [0; 8];
+        value[..field.len()].copy_from_slice(field);
+        let value = u64::from_le_bytes(value);
+        assert!(value < tables.acpi.len() as u64, "an offset into the tables");
+        let length = field.len();
+        field.copy_from_slice(&(base + value).to_le_bytes()[..length]);
+    }
+    for &(start, length) in &tables.checksums {
+        let (start, end) = (start as usize, (start + length) as usize);
+        acpi[start + 9] = checksum(&acpi[start..end]);
+    }
+    rsdp[8] = checksum(&rsdp[..20]);
+    rsdp[32] = checksum(&rsdp);
+    (rsdp, acpi)
+}
+
+#[test]
+fn another_firmware_gets_the_same_tables_as_files_and_finds_all_by_their_addresses() {
+    const BASE: u64 = 0x1f00_0000;
+    let config = crate::BiosConfig { apic_ids: std::vec![0, 1], ..Default::default() };
+    let (rsdp, acpi) = placed(&crate::Tables::new(&config, true), BASE);
+    let number = |bytes: &[u8], at: usize, size: usize| {
+        let mut value = [0; 8];
+        value[..size].copy_from_slice(&bytes[at..at + size]);
+        u64::from_le_bytes(value)
+    };
+    let table = |address: u64| {
+        let at = (address - BASE) as usize;
+        let length = number(&acpi, at + 4, 4) as usize;
+        &acpi[at..at + length]
+    };
+    assert_eq!(checksum(&rsdp[..20]), 0);
+    assert_eq!(checksum(&rsdp), 0);
+    for (root, at, size) in [(&b"RSDT"[..], 16, 4), (b"XSDT", 24, 8)] {
+        let list = table(number(&rsdp, at, size));
+        assert_eq!((&list[..4], checksum(list)), (root, 0));
+        let listed = list[36..].chunks(size).map(|entry| table(number(entry, 0, size)));
+        let signatures: Vec<_> = listed.clone().map(|table| table[..4].to_vec()).collect();
+        assert_eq!(signatures, [b"FACP", b"APIC", b"HPET"]);
+        assert!(listed.clone().all(|table| checksum(table) == 0));
+        let fadt = listed.into_iter().next().unwrap();
+        for (at, size, signature) in
+            [(36, 4, b"FACS"), (132, 8, b"FACS"), (40, 4, b"DSDT"), (140, 8, b"DSDT")]
+        {
+            let address = number(fadt, at, size);
+            assert_eq!(&table(address)[..4], signature);
+            assert!(signature != b"FACS" || address % 64 == 0);
+        }
+        assert_eq!(checksum(table(number(fadt, 40, 4))), 0);
+    }
+}
+
+#[test]
+fn without_acpi_another_firmware_gets_the_smbios_structures_only() {
+    let config = crate::BiosConfig { acpi: false, ..Default::default() };
+    let tables = crate::Tables::new(&config, false);
+    assert!(tables.rsdp.is_empty() && tables.acpi.is_empty() && tables.pointers.is_empty());
+    assert_eq!(tables.smbios_anchor[..4], *b"_SM_");
+    assert_eq!(
+        u16::from_le_bytes([tables.smbios_anchor[22], tables.smbios_anchor[23]]),
+        tables.smbios.len() as u16
+    );
+}

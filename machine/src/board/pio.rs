@@ -9,7 +9,7 @@ use arch::{Nanos, Why};
 use devmodel::acpipm::PowerEffect;
 use devmodel::dma::DmaUnit;
 use devmodel::ide::{self, Bus};
-use devmodel::pci::{DevFn, PciEffect, Region, XEN_PLATFORM};
+use devmodel::pci::{DevFn, Kind, PciEffect, Region, XEN_PLATFORM};
 use devmodel::pic::PicUnit;
 use devmodel::ps2::Ps2Effect;
 use devmodel::reset::Reset;
@@ -403,6 +403,15 @@ impl Board {
             return;
         }
         let effect = self.pci.write_data(port as u8, width, value);
+        self.pci_effect(effect, fx);
+    }
+
+    /// Lets the PIIX4 answer at `base` with its power-management registers, as the ACPI tables in fw_cfg say (PIIX4
+    /// "PMBA" and "PMREGMISC"). OVMF keeps what it finds and else takes B000h.
+    pub(crate) fn decode_pm(&mut self, base: u16, fx: &mut Effects) {
+        let Some(at) = self.pci.find(Kind::Piix4Pm).map(|(at, _)| at) else { return };
+        let _ = self.pci.write(at, 0x40, 4, u32::from(base) | 1);
+        let effect = self.pci.write(at, 0x80, 1, 1);
         self.pci_effect(effect, fx);
     }
 

@@ -2,6 +2,7 @@
 
 use super::packages::{Arch, Packages};
 use super::{Media, debian, ext4, iso, linux, media_dir, selfcheck};
+use crate::setup::{self, Need};
 use anyhow::{Result, bail};
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 pub const RECIPES: &[(&str, &str)] = &[
     ("linux:FLAVOUR[:APPEND]", "GRUB ISO with Debian's kernel (cloud-amd64, amd64, 686, 686-pae)"),
     ("kernel:FLAVOUR[:APPEND]", "the same kernel and initramfs without boot loader"),
+    ("uefi:FLAVOUR[:APPEND]", "GRUB ISO for UEFI, with OVMF as the firmware"),
     ("selfcheck:FLAVOUR[:APPEND]", "GRUB ISO and a disk; the guest checks its machine"),
     ("xenstore:FLAVOUR[:APPEND]", "GRUB ISO; the guest has Debian's XenStore tools"),
     ("ext4:FLAVOUR[:APPEND]", "GRUB ISO, and a disk with an empty ext4 file system"),
@@ -38,6 +40,11 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             media.kernel = Some(kernel.image);
             media.initrd = Some(kernel.initramfs);
             media.append = format!("{} {append}", linux::CONSOLES).trim_end().to_owned();
+        }
+        "uefi" => {
+            setup::ensure(&[Need::Uefi], offline)?;
+            media.iso = Some(linux::uefi_iso(packages, linux::flavour(first)?, append)?);
+            media.firmware = super::firmware(packages, "ovmf")?;
         }
         "selfcheck" => {
             let append = format!("xenolith=selfcheck {append}");
@@ -102,7 +109,7 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
         "own" => media.floppy = Some(super::own::image(rest, offline)?),
         "seabios" => {
             media = prepare(packages, rest, offline)?;
-            media.firmware = Some(super::seabios(packages)?);
+            media.firmware = super::firmware(packages, head)?;
         }
         _ => {
             let names: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();

@@ -88,6 +88,18 @@ fn iso_with(
     Ok(place)
 }
 
+/// As [`grub_iso`], for machines with UEFI too.
+pub fn uefi_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
+    let kernel = kernel(packages, flavour)?;
+    let config = grub_config(flavour.name, append, "/boot/initrd.gz");
+    let place =
+        super::media_dir()?.join(format!("uefi-{}{}.iso", flavour.name, super::tag(append)));
+    let files =
+        [("boot/vmlinuz", kernel.image.as_path()), ("boot/initrd.gz", kernel.initramfs.as_path())];
+    iso::hybrid(&place, &config, &files)?;
+    Ok(place)
+}
+
 /// Makes a directory for a TFTP server: the kernel, and a script by which iPXE starts it.
 pub fn tftp(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
     let kernel = kernel(packages, flavour)?;

@@ -68,8 +68,13 @@ fn tag(append: &str) -> String {
     if clean.is_empty() { String::new() } else { format!("-{clean}") }
 }
 
-/// SeaBIOS from its package: the 128 KiB build that fits below 1 MiB on every board.
-pub fn seabios(packages: &packages::Packages) -> Result<PathBuf> {
-    let files = packages.unpacked("seabios", packages::Arch::Amd64)?;
-    Ok(files.join("usr/share/seabios/bios.bin"))
+/// The firmware that is fetched by its name, if `name` is one: SeaBIOS' 128 KiB build, which fits below 1 MiB on every
+/// board, or OVMF with its variables in the same image.
+pub fn firmware(packages: &packages::Packages, name: &str) -> Result<Option<PathBuf>> {
+    let (package, file) = match name {
+        "seabios" => ("seabios", "usr/share/seabios/bios.bin"),
+        "ovmf" => ("ovmf", "usr/share/ovmf/OVMF.fd"),
+        _ => return Ok(None),
+    };
+    Ok(Some(packages.unpacked(package, packages::Arch::Amd64)?.join(file)))
 }
