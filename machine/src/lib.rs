@@ -272,7 +272,8 @@ impl Machine {
             log::error!("{error}");
             return false;
         }
-        self.memmap.lock().map_all(host) && self.xen_power_on(host)
+        // What others' pages covered is mapped with the rest, in large pages.
+        self.let_go(host) && self.memmap.lock().map_all(host) && self.xen_power_on(host)
     }
 
     /// Runs `work` on the locked board and then carries out its effects.

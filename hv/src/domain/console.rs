@@ -305,6 +305,10 @@ fn end_of_guest<B: Backend>(domain: &'static Domain<B>) {
         log::error!("{}: not enough memory to start again", domain.name);
     }
     let end = if action == Action::Preserve { State::Paused } else { State::Dead };
+    // Pages of other guests that it has mapped are theirs again, and its own are no longer with them.
+    if end == State::Dead {
+        guarded(domain, || domain.machine.let_go(domain));
+    }
     domain.set_state(end);
     CRASHES.fetch_add(usize::from(bad), Ordering::Relaxed);
     monitor::channel::verdict(domain, why);

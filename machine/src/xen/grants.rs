@@ -213,19 +213,16 @@ impl Machine {
 }
 
 impl Xen {
-    /// Enters the domain's grant table into what guests share, afresh if it was there. Back ends have let
-    /// go of it; `unmap` takes its pages out of other guests' memory.
-    pub(super) fn join_grants(&self, mut unmap: impl FnMut(DomId, GuestPhys)) -> Result<(), Errno> {
-        let settings = Settings {
-            max_frames: GRANT_FRAMES_MAX as u32,
-            max_maps: MAX_MAPS,
-            version2: true,
-            privileged: false,
-        };
+    /// Takes the domain's grant table out of what guests share. Back ends have let go of it; `unmap` takes
+    /// pages of others out of this guest's memory, and its pages out of theirs.
+    pub(super) fn leave_grants(
+        &self,
+        mut unmap: impl FnMut(DomId, GuestPhys),
+    ) -> Result<(), Errno> {
         loop {
             let removal = self.hub.grants.lock().remove_domain(self.domid);
             match removal {
-                Removal::Done => break,
+                Removal::Done => return Ok(()),
                 Removal::Again => {}
                 Removal::Revoke { user, handle, at } => {
                     unmap(user, at);
@@ -234,6 +231,16 @@ impl Xen {
                 Removal::Pinned { .. } => return Err(Errno::EBUSY),
             }
         }
+    }
+
+    /// Enters an empty grant table of the domain's into what guests share; it has left before.
+    pub(super) fn join_grants(&self) -> Result<(), Errno> {
+        let settings = Settings {
+            max_frames: GRANT_FRAMES_MAX as u32,
+            max_maps: MAX_MAPS,
+            version2: true,
+            privileged: false,
+        };
         let mut grants = self.hub.grants.lock();
         grants.add_domain(self.domid, &settings)?;
         let mut pages = self.grant_pages();

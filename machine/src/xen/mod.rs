@@ -24,8 +24,8 @@ pub(crate) use vcpu::XenTimer;
 pub use vcpu::XenVcpu;
 
 use alloc::boxed::Box;
+use arch::SharedPage;
 use arch::page::PAGE_CELLS;
-use arch::{GuestPhys, SharedPage};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use params::Params;
 use pvdrivers::abi::Width;
@@ -134,12 +134,12 @@ impl Xen {
             grant_pages_given: AtomicUsize::new(0),
             mapped: (0..PAGES).map(|_| AtomicU64::new(u64::MAX)).collect(),
         };
-        xen.join(|_, _| {}).ok()?;
+        xen.join().ok()?;
         Some(xen)
     }
 
-    /// Enters the domain into what guests share, afresh if it was there.
-    fn join(&self, unmap: impl FnMut(DomId, GuestPhys)) -> Result<(), Errno> {
+    /// Enters the domain into what guests share, afresh if it was there. Its grant table has left.
+    fn join(&self) -> Result<(), Errno> {
         let settings = Settings {
             vcpus: u16::try_from(self.vcpus.len()).map_err(|_| Errno::EINVAL)?,
             shared_info: self.shared_info(),
@@ -151,7 +151,7 @@ impl Xen {
         while self.hub.events.lock().remove_domain(self.domid) == Progress::Again {}
         self.hub.events.lock().add_domain(self.domid, &settings)?;
         self.grant_pages_given.store(0, Ordering::Relaxed);
-        self.join_grants(unmap)
+        self.join_grants()
     }
 
     /// As after power-on. Gives the guest frames at which pages were mapped.

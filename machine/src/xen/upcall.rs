@@ -6,6 +6,8 @@ use crate::cpu::Cpu;
 use crate::effects::Effects;
 use crate::host::Host;
 use crate::{Machine, inbox};
+use arch::GuestPhys;
+use arch::addr::PAGE_SIZE;
 use core::sync::atomic::Ordering;
 use devmodel::ide::Unit;
 use devmodel::xenplat::Unplug;
@@ -14,14 +16,29 @@ use pvdrivers::abi::shared_info::VcpuInfo;
 use pvdrivers::abi::xen::Virq;
 
 impl Machine {
-    /// The interface after power-on: nothing is left of what the guest had set up, and its rings are
-    /// where the parameters say. False where the host has no memory for the mapping.
-    pub(crate) fn xen_power_on<H: Host>(&self, host: &H) -> bool {
+    /// The guest's vCPUs have stopped, and its back ends let go of it: pages of other guests go from its
+    /// memory, its own from theirs, and all that the hypervisor showed it. False where a back end still
+    /// holds some of its pages: then none of its memory may go to anyone else.
+    pub fn let_go<H: Host>(&self, host: &H) -> bool {
         let Some(xen) = &self.xen else { return true };
         for gfn in xen.reset() {
-            self.uncover(host, gfn);
+            if let Some(at) = gfn.checked_mul(PAGE_SIZE) {
+                host.unmap(GuestPhys(at), PAGE_SIZE);
+            }
         }
-        if xen.join(|user, at| host.unmap_of(user, at)).is_err() {
+        let unmap = |user, at: GuestPhys| match user == xen.domid {
+            true => host.unmap(at, PAGE_SIZE),
+            false => host.unmap_of(user, at),
+        };
+        xen.leave_grants(unmap).is_ok()
+    }
+
+    /// The interface after power-on: nothing is left of what the guest had set up, and its rings are
+    /// where the parameters say. [`let_go`](Machine::let_go) came before. False where the host has no
+    /// memory for the mapping.
+    pub(crate) fn xen_power_on<H: Host>(&self, host: &H) -> bool {
+        let Some(xen) = &self.xen else { return true };
+        if xen.join().is_err() {
             return false;
         }
         let rings = [(HvmParam::STORE_PFN, STORE_RING), (HvmParam::CONSOLE_PFN, CONSOLE_RING)];

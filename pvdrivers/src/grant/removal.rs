@@ -1,4 +1,5 @@
-//! The end of a domain: its own mappings go, and its pages are taken from whoever still uses them.
+//! The end of a domain: its own mappings go, and its pages are taken from whoever still uses them. A pin goes
+//! only after the page is in no second-level table and no TLB any more, on both sides.
 
 use super::GrantTables;
 use crate::DomId;
@@ -13,10 +14,11 @@ const MAPS_PER_STEP: u32 = 512;
 pub enum Removal {
     /// Call again; let others go first.
     Again,
-    /// A page of the domain's is still mapped in another guest: put nothing or an empty page in its
-    /// place, flush the TLBs, call [`GrantTables::revoked`], and then this again.
+    /// A page is still mapped, another's in the domain itself or one of the domain's in another guest: put
+    /// nothing or an empty page in its place, flush the TLBs, call [`GrantTables::revoked`], and then this
+    /// again.
     Revoke {
-        /// In whose memory map.
+        /// In whose memory map; the dying domain for another's page in it.
         user: DomId,
         /// The mapping's number.
         handle: u32,
@@ -39,8 +41,8 @@ impl GrantTables {
     pub fn remove_domain(&mut self, dom: DomId) -> Removal {
         let Some(table) = self.tables.get_mut(&dom) else { return Removal::Done };
         table.dying = true;
-        if !self.drop_own_maps(dom) {
-            return Removal::Again;
+        if let Some(step) = self.find_own_map(dom) {
+            return step;
         }
         if let Some(step) = self.find_foreign_map(dom) {
             return step;
@@ -53,14 +55,22 @@ impl GrantTables {
         Removal::Done
     }
 
-    /// A mapping of dying `owner`'s page has been taken away, from the TLBs too. Its user may still
-    /// unmap the handle. Nothing happens where the user did so meanwhile, and has the number for
-    /// something else.
+    /// A mapping of a page of dying `owner`'s, or one in its own memory, has been taken away, from the TLBs
+    /// too. Another user may still unmap the handle. Nothing happens where the user did so meanwhile, and
+    /// has the number for something else.
     pub fn revoked(&mut self, owner: DomId, user: DomId, handle: u32) {
         if !self.tables.get(&owner).is_some_and(|table| table.dying) {
             return;
         }
         let Ok(table) = self.table(user) else { return };
+        if user == owner {
+            if let Some(map) = table.maps.remove(handle)
+                && !map.revoked
+            {
+                self.release(map.owner, map.reference, map.write);
+            }
+            return;
+        }
         let Some(map) = table.maps.get_mut(handle) else { return };
         if map.owner != owner || core::mem::replace(&mut map.revoked, true) {
             return;
@@ -69,16 +79,17 @@ impl GrantTables {
         self.release(owner, reference, write);
     }
 
-    /// Drops mappings of the domain's own. Whether none is left.
-    fn drop_own_maps(&mut self, dom: DomId) -> bool {
+    /// The next mapping of the domain's own that still is there.
+    fn find_own_map(&mut self, dom: DomId) -> Option<Removal> {
         for _ in 0..MAPS_PER_STEP {
-            let Some(table) = self.tables.get_mut(&dom) else { return true };
-            let Some(map) = table.maps.pop() else { return true };
+            let maps = &mut self.tables.get_mut(&dom)?.maps;
+            let (handle, map) = maps.last()?;
             if !map.revoked {
-                self.release(map.owner, map.reference, map.write);
+                return Some(Removal::Revoke { user: dom, handle, at: map.at });
             }
+            maps.remove(handle);
         }
-        self.tables.get(&dom).is_none_or(|table| table.maps.used() == 0)
+        Some(Removal::Again)
     }
 
     /// The next mapping of the domain's pages in others. Nobody maps them anew, so that one pass

@@ -85,17 +85,15 @@ impl<T> Slab<T> {
         self.limit
     }
 
-    /// Takes the value with the highest number out. For a slab that is to be emptied: places that
-    /// are free now are not used again.
-    pub fn pop(&mut self) -> Option<T> {
+    /// The value with the highest number. For a slab that is to be emptied: places that are free now are
+    /// not used again.
+    pub fn last(&mut self) -> Option<(u32, &T)> {
         self.free = None;
-        while let Some(place) = self.places.pop() {
-            if let Place::Used(value) = place {
-                self.used -= 1;
-                return Some(value);
-            }
+        while let Some(Place::Free(_)) = self.places.last() {
+            self.places.pop();
         }
-        None
+        let number = (self.places.len() as u32).checked_sub(1)?;
+        self.get(number).map(|value| (number, value))
     }
 
     /// Numbers from here on were never used.
@@ -127,7 +125,11 @@ mod tests {
         assert_eq!(slab.get(1), Some(&"e"));
         assert_eq!(slab.iter().count(), 3);
         slab.remove(1);
-        assert_eq!([slab.pop(), slab.pop(), slab.pop()], [Some("c"), Some("a"), None]);
+        for (number, value) in [(2, "c"), (0, "a")] {
+            assert_eq!(slab.last(), Some((number, &value)));
+            assert_eq!(slab.remove(number), Some(value));
+        }
+        assert_eq!(slab.last(), None);
         assert_eq!((slab.used(), slab.insert("f")), (0, Some(0)));
     }
 }

@@ -48,6 +48,8 @@ pub struct Setup {
     pub firmware: Option<&'static [u8]>,
     /// It finds Xen's interface, as domain 1.
     pub xen: bool,
+    /// It finds Xen's interface, as this domain among those of a hub.
+    pub domain: Option<(DomId, &'static Hub)>,
 }
 
 impl Default for Setup {
@@ -61,6 +63,7 @@ impl Default for Setup {
             nics: Vec::new(),
             firmware: None,
             xen: false,
+            domain: None,
         }
     }
 }
@@ -126,7 +129,8 @@ impl Guest {
     /// A guest after power-on; all vCPUs in real mode at [`CODE`].
     #[must_use]
     pub fn with(setup: Setup) -> Guest {
-        let Setup { low, high, vcpus, drives, memory, nics, firmware, xen } = setup;
+        let Setup { low, high, vcpus, drives, memory, nics, firmware, xen, domain } = setup;
+        let domain = domain.or_else(|| xen.then(|| (DomId(1), &*Box::leak(Box::new(Hub::new())))));
         let (ram, vram) = memory.unwrap_or_else(|| (leak_ram(low, high), leak_vram()));
         let host = MockHost::new(ram);
         let mut built = [None; SLOTS];
@@ -148,9 +152,9 @@ impl Guest {
             bios: BiosConfig::default(),
             kernel: None,
             firmware_files: Vec::new(),
-            xen: xen.then(|| XenConfig {
-                domid: DomId(1),
-                hub: Box::leak(Box::new(Hub::new())),
+            xen: domain.map(|(domid, hub)| XenConfig {
+                domid,
+                hub,
                 pages: leak_cells(machine::xen::PAGES as u64 * 4096),
                 wall_seconds: 1_700_000_000,
                 uuid: *b"a guest's number",
