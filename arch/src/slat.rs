@@ -217,6 +217,12 @@ impl<F: Format> Slat<F> {
         Ok(Slat { format, root })
     }
 
+    /// A table whose root is there already, and in whose other parts nothing is changed by this one.
+    #[must_use]
+    pub const fn over(format: F, root: HostPhys) -> Slat<F> {
+        Slat { format, root }
+    }
+
     /// The top table's frame, for nested CR3 or the EPT pointer.
     #[must_use]
     pub const fn root(&self) -> HostPhys {

@@ -312,6 +312,8 @@ impl Machine {
         fault: NestedFault,
         region: Region,
     ) -> Resume {
+        let gone = region == Region::Ram && self.holes.is_absent(fault.gpa);
+        let region = if gone { Region::Hole } else { region };
         match region {
             Region::Ram if self.fill(host, fault.gpa, Perm::RWX) => Resume::Again,
             // Where second-level tables keep accessed bits, walking a guest's tables counts as

@@ -72,6 +72,15 @@ pub trait Host {
     /// Removes mappings, and makes sure that no vCPU uses them any more.
     fn unmap(&self, gpa: GuestPhys, bytes: u64);
 
+    /// Takes these pages of RAM (up to [`xen::STEP`](crate::xen::STEP)) from the guest: out of its memory and all
+    /// TLBs, out of the hypervisor's own view, and to whoever wants memory. False: not now, and nothing is
+    /// done. No lock is held.
+    fn release(&self, pages: &[GuestPhys]) -> bool;
+
+    /// Puts zeroed pages where [`release`](Host::release) took some. How many of them, in order, before
+    /// memory was short. No lock is held.
+    fn populate(&self, pages: &[GuestPhys]) -> usize;
+
     /// Starts a disk request.
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer;
 

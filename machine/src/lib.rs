@@ -25,6 +25,7 @@ mod firmware;
 mod fwcfgdma;
 mod fwcfgfiles;
 mod guestmem;
+mod holes;
 pub mod host;
 mod inbox;
 pub mod insn;
@@ -46,6 +47,7 @@ pub use host::Host;
 pub use nics::{MAX_NICS, Nic, NicModel};
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arch::{GuestRam, Nanos, Why};
 use bios::{Bios, BiosConfig};
@@ -55,6 +57,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use cpuid::CpuidPolicy;
 use devmodel::rtc::WallClock;
 use disks::{BiosIo, Drives};
+use holes::Holes;
 use inbox::Inbox;
 use memmap::MemMap;
 use spin::Mutex;
@@ -96,6 +99,8 @@ pub struct MachineConfig {
 pub struct Machine {
     /// Its RAM.
     pub ram: GuestRam,
+    /// Which pages of it are not there.
+    pub(crate) holes: Arc<Holes>,
     pub(crate) vram: &'static [AtomicU32],
     pub(crate) rom: &'static [u8],
     pub(crate) own_firmware: bool,
@@ -144,10 +149,11 @@ impl Machine {
         let vram_bytes = vram.len() as u64 * 4;
         let memmap = MemMap::new(ram.low_size(), ram.high_size(), rom.len() as u64, vram_bytes);
         let mut cpuid = CpuidPolicy::new(host_cpuid, vcpus as u32, clock.tsc_khz());
+        let holes = Arc::new(Holes::new(&ram));
         let xen_platform = xen.is_some_and(|xen| xen.platform_pci);
         let xen = xen.and_then(|xen| Xen::new(xen, vcpus));
         if let Some(xen) = &xen {
-            xen.hub.memories.insert(xen.domid, ram);
+            xen.hub.memories.insert(xen.domid, ram, holes.clone());
             let Pvclock { mul, shift } = Pvclock::new(&clock);
             let (domid, tsc_khz) = (xen.domid.0.into(), clock.tsc_khz() as u32);
             cpuid.show_xen(xen::cpuid::Asked { vcpu: 0, domid, tsc_khz, mul, shift });
@@ -168,6 +174,7 @@ impl Machine {
         disks::fill_cmos(&mut board, &memmap, &drives, &bios_config.boot_order);
         Machine {
             ram,
+            holes,
             vram,
             rom,
             own_firmware: firmware.is_none(),
@@ -261,6 +268,10 @@ impl Machine {
             // What a guest's drivers took away is back.
             drives.attach_disks(board);
         });
+        // What others' pages covered is mapped with the rest, in large pages.
+        if !self.let_go(host) || !self.refill(host) {
+            return false;
+        }
         let shadow = self.rom.len().min(128 << 10);
         let start = memmap::MEGABYTE - shadow as u64;
         let image = &self.rom[self.rom.len() - shadow..];
@@ -272,8 +283,7 @@ impl Machine {
             log::error!("{error}");
             return false;
         }
-        // What others' pages covered is mapped with the rest, in large pages.
-        self.let_go(host) && self.memmap.lock().map_all(host) && self.xen_power_on(host)
+        self.memmap.lock().map_all(host) && self.xen_power_on(host)
     }
 
     /// Runs `work` on the locked board and then carries out its effects.

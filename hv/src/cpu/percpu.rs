@@ -33,6 +33,8 @@ pub struct PerCpu {
     pub kicked: AtomicBool,
     /// For the scheduler: the turn that goes on here is to end, as another vCPU of this CPU was woken.
     pub yield_turn: AtomicBool,
+    /// For windows onto guests' RAM: the last change of them that this CPU knows.
+    pub windows_epoch: AtomicU64,
     /// For the scheduler: whatever it wants to find per CPU.
     pub user: AtomicUsize,
     /// Where a panic on this CPU goes instead of stopping the machine; see `panic.rs`.
@@ -57,6 +59,7 @@ impl PerCpu {
             nmis: AtomicU64::new(0),
             kicked: AtomicBool::new(false),
             yield_turn: AtomicBool::new(false),
+            windows_epoch: AtomicU64::new(0),
             user: AtomicUsize::new(0),
             panic_hook: AtomicUsize::new(0),
         }

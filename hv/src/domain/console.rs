@@ -201,6 +201,7 @@ pub fn housekeeping<B: Backend>(world: &'static World<B>) {
     monitor::step(world);
     for domain in &world.domains {
         guarded(domain, || feed_console(domain));
+        domain.tell_of_goal();
         let mut out = domain.console.out.lock();
         if out.due <= tsc::now() {
             out.flush(domain.id, &domain.name);

@@ -161,16 +161,10 @@ impl Module {
             }
             DiskData::Guest(segments) => {
                 // Checked before the first byte moves.
-                let find = |s: &Segment| {
-                    frames.locate(GuestPhys(s.address), s.len.into()).ok_or(BlkError::Dma)
-                };
                 for segment in segments {
-                    find(segment)?;
+                    each(frames, segment, |_, _| Ok(()))?;
                 }
-                for segment in segments {
-                    piece(find(segment)?, segment.len.into())?;
-                }
-                Ok(())
+                segments.iter().try_for_each(|segment| each(frames, segment, &mut piece))
             }
         }
     }
@@ -252,6 +246,18 @@ impl Medium {
     }
 }
 
+/// Hands the pieces of a segment on, in host addresses.
+fn each(
+    frames: &Frames,
+    segment: &Segment,
+    mut work: impl FnMut(HostPhys, u64) -> Result<(), BlkError>,
+) -> Result<(), BlkError> {
+    let at = GuestPhys(segment.address);
+    frames.pieces(at, segment.len.into(), BlkError::Dma, |_, place, bytes| {
+        work(place.ok_or(BlkError::Dma)?, bytes)
+    })
+}
+
 /// The same request in host addresses.
 pub(super) fn to_host(
     frames: &Frames,
@@ -275,9 +281,7 @@ pub(super) fn to_host(
         DiskData::Buffer(buffer) => push(mem::virt_to_phys(buffer.as_ptr()), buffer.len() as u32)?,
         DiskData::Guest(segments) => {
             for segment in segments {
-                let at = GuestPhys(segment.address);
-                let start = frames.locate(at, segment.len.into()).ok_or(BlkError::Dma)?;
-                push(start, segment.len)?;
+                each(frames, segment, |start, bytes| push(start, bytes as u32))?;
             }
         }
     }

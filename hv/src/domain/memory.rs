@@ -2,7 +2,7 @@
 
 // UNSAFETY: turns frames that a domain owns into slices that live as long as the hypervisor.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arch::ram::HIGH_RAM;
 use arch::slat::{Flush, Format, FrameStore, MemType, Range, Slat, SlatError};
@@ -10,6 +10,7 @@ use arch::{GuestPhys, GuestRam, HostPhys, Perm};
 use machine::host::Backing;
 use machine::memmap::LOW_RAM_MAX;
 
+use super::window;
 use crate::mem::frames::{self, Block};
 use crate::mem::{self, layout};
 
@@ -70,8 +71,15 @@ impl FrameStore for Store {
 }
 
 /// Where a guest's RAM, firmware and video memory lie.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Frames {
+    /// The RAM in the hypervisor's address space, by guest-physical address.
+    window: u64,
+    /// What is in the window instead of a page that was given back: zeros, and what strayed there.
+    sink: HostPhys,
+    /// Pages were given back or came again: the RAM is in pieces, and only the window knows where.
+    scattered: AtomicBool,
+    /// RAM as it was when the guest was built.
     low: HostPhys,
     low_bytes: u64,
     high: HostPhys,
@@ -106,6 +114,17 @@ fn slice<T>(start: HostPhys, bytes: u64) -> &'static [T] {
     unsafe { core::slice::from_raw_parts(pointer, bytes as usize / size_of::<T>()) }
 }
 
+/// RAM of a guest as its window shows it.
+fn seen(window: u64, bytes: u64) -> &'static [AtomicU64] {
+    if bytes == 0 {
+        return &[];
+    }
+    let pointer = core::ptr::with_exposed_provenance(window as usize);
+    // SAFETY: all pages of the window are mapped as long as the hypervisor runs, each to a frame of the
+    // domain's or to its sink; the frames' contents are atomic integers that anybody may change.
+    unsafe { core::slice::from_raw_parts(pointer, bytes as usize / 8) }
+}
+
 impl Frames {
     /// Bytes of RAM and video memory.
     #[must_use]
@@ -121,6 +140,9 @@ impl Frames {
         let low_bytes = ram.min(LOW_RAM_MAX);
         let high_bytes = ram - low_bytes;
         let mut taken = Frames {
+            window: 0,
+            sink: HostPhys(0),
+            scattered: AtomicBool::new(false),
             low: HostPhys(0),
             low_bytes: 0,
             high: HostPhys(0),
@@ -135,7 +157,8 @@ impl Frames {
         let filled = taken.fill(low_bytes, high_bytes, vram, rom);
         let filled = filled.and_then(|()| {
             (taken.xen, taken.xen_bytes) = (zeroed(xen)?, xen);
-            Some(())
+            taken.sink = zeroed(layout::PAGE)?;
+            taken.open_window()
         });
         if filled.is_none() {
             taken.give_back();
@@ -155,6 +178,14 @@ impl Frames {
         Some(())
     }
 
+    /// Shows the RAM in the hypervisor's address space.
+    fn open_window(&mut self) -> Option<()> {
+        let end = if self.high_bytes == 0 { self.low_bytes } else { HIGH_RAM + self.high_bytes };
+        self.window = window::open(end)?;
+        window::map(self.window, self.low_bytes, self.low).ok()?;
+        window::map(self.window + HIGH_RAM, self.high_bytes, self.high).ok()
+    }
+
     /// Gives everything back. Nothing may map or use it any more.
     pub fn give_back(&self) {
         for (start, bytes) in [
@@ -163,6 +194,7 @@ impl Frames {
             (self.vram, self.vram_bytes),
             (self.rom, self.rom_bytes),
             (self.xen, self.xen_bytes),
+            (self.sink, if self.sink.0 == 0 { 0 } else { layout::PAGE }),
         ] {
             if bytes != 0 {
                 frames::free_contiguous(start, bytes);
@@ -173,7 +205,8 @@ impl Frames {
     /// The RAM as the machine uses it.
     #[must_use]
     pub fn ram(&self) -> GuestRam {
-        GuestRam::new(slice(self.low, self.low_bytes), slice(self.high, self.high_bytes))
+        let high = self.window + HIGH_RAM;
+        GuestRam::new(seen(self.window, self.low_bytes), seen(high, self.high_bytes))
     }
 
     /// The video memory.
@@ -194,34 +227,87 @@ impl Frames {
         slice(self.xen, self.xen_bytes)
     }
 
-    /// Where `bytes` of RAM at `gpa` are, if they are RAM in one piece.
+    /// Where the RAM at `gpa` is, and how many of the `bytes` from there on are in one piece. `None` for the
+    /// place where pages were given back; nothing where not all is RAM.
     #[must_use]
-    pub fn locate(&self, gpa: GuestPhys, bytes: u64) -> Option<HostPhys> {
+    pub fn locate(&self, gpa: GuestPhys, bytes: u64) -> Option<(Option<HostPhys>, u64)> {
         let end = gpa.0.checked_add(bytes)?;
-        if end <= self.low_bytes {
-            return self.low.checked_add(gpa.0);
+        let low = end <= self.low_bytes;
+        let high = gpa.0.checked_sub(HIGH_RAM);
+        if !low && high.is_none_or(|offset| offset + bytes > self.high_bytes) {
+            return None;
         }
-        let offset = gpa.0.checked_sub(HIGH_RAM)?;
-        (offset + bytes <= self.high_bytes).then_some(HostPhys(self.high.0 + offset))
+        if !self.scattered.load(Ordering::SeqCst) {
+            let start = high.map_or(self.low.0 + gpa.0, |offset| self.high.0 + offset);
+            return Some((Some(HostPhys(start)), bytes));
+        }
+        let (first, mut run) = window::find(self.window + gpa.0)?;
+        let is_sink = |at: HostPhys| at.page() == self.sink;
+        while run < bytes {
+            let Some((next, more)) = window::find(self.window + gpa.0 + run) else { break };
+            let goes_on = if is_sink(first) { is_sink(next) } else { next.0 == first.0 + run };
+            if !goes_on {
+                break;
+            }
+            run += more;
+        }
+        Some(((!is_sink(first)).then_some(first), run.min(bytes)))
     }
 
-    fn backing(&self, gpa: GuestPhys, bytes: u64, backing: Backing) -> Option<HostPhys> {
+    /// Hands the pieces of RAM from `gpa` on to `work`, in order; for pages that were given back `None`.
+    ///
+    /// # Errors
+    /// What `work` says, or `outside` where not all is RAM; then pieces before it were handed on.
+    pub fn pieces<E>(
+        &self,
+        gpa: GuestPhys,
+        bytes: u64,
+        outside: E,
+        mut work: impl FnMut(GuestPhys, Option<HostPhys>, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (mut at, mut left) = (gpa, bytes);
+        while left > 0 {
+            let Some((place, run)) = self.locate(at, left) else { return Err(outside) };
+            work(at, place, run)?;
+            at = GuestPhys(at.0 + run);
+            left -= run;
+        }
+        Ok(())
+    }
+
+    /// Takes the frame of a page of RAM; what strays there goes to the sink. CPUs may still remember it.
+    /// `None` for a page that was given back, or where there is no memory for tables.
+    pub fn take(&self, page: GuestPhys) -> Option<HostPhys> {
+        self.scattered.store(true, Ordering::SeqCst);
+        window::replace(self.window + page.0, self.sink, |old| old != self.sink)
+    }
+
+    /// Puts a frame behind a page that was given back. False where it was not, or for want of tables.
+    pub fn put(&self, page: GuestPhys, frame: HostPhys) -> bool {
+        window::replace(self.window + page.0, frame, |old| old == self.sink).is_some()
+    }
+
+    /// Whether a page was given back.
+    #[must_use]
+    pub fn is_absent(&self, page: GuestPhys) -> bool {
+        matches!(self.locate(page, layout::PAGE), Some((None, _)))
+    }
+
+    fn backing(&self, bytes: u64, backing: Backing) -> Option<HostPhys> {
         let part = |start: HostPhys, size: u64, offset: u64| {
             let inside = offset.checked_add(bytes).is_some_and(|end| end <= size);
             inside.then_some(HostPhys(start.0 + offset))
         };
         match backing {
-            Backing::Ram => self.locate(gpa, bytes),
-            Backing::RamAt(at) => self.locate(at, bytes),
             Backing::Rom(offset) => part(self.rom, self.rom_bytes, offset),
             Backing::Vram(offset) => part(self.vram, self.vram_bytes, offset),
             Backing::Xen(offset) => part(self.xen, self.xen_bytes, offset),
-            // Whoever knows the other guest asks its frames.
-            Backing::Foreign(..) => None,
+            // RAM is in pieces; of another guest, whoever knows it asks its frames.
+            Backing::Ram | Backing::RamAt(_) | Backing::Foreign(..) => None,
         }
     }
 
-    /// Maps a run of guest-physical addresses.
+    /// Maps a run of guest-physical addresses. Pages of RAM that were given back stay as they are.
     ///
     /// # Errors
     /// No memory for tables, or nothing behind the addresses.
@@ -234,7 +320,23 @@ impl Frames {
         backing: Backing,
         perm: Perm,
     ) -> Result<Flush, SlatError> {
-        let to = self.backing(gpa, bytes, backing).ok_or(SlatError::OutOfRange)?;
-        slat.map(store, Range { from: gpa, bytes }, to, perm, MemType::WriteBack)
+        let mut one =
+            |from, bytes, to| slat.map(store, Range { from, bytes }, to, perm, MemType::WriteBack);
+        let ram = match backing {
+            Backing::Ram => gpa,
+            Backing::RamAt(at) => at,
+            other => {
+                let to = self.backing(bytes, other).ok_or(SlatError::OutOfRange)?;
+                return one(gpa, bytes, to);
+            }
+        };
+        let mut flush = Flush::No;
+        self.pieces(ram, bytes, SlatError::OutOfRange, |at, place, run| {
+            if let Some(to) = place {
+                flush = flush | one(GuestPhys(at.0 - ram.0 + gpa.0), run, to)?;
+            }
+            Ok(())
+        })?;
+        Ok(flush)
     }
 }

@@ -1,9 +1,11 @@
 //! Guests: one [`Domain`] each, with its machine, memory and disks; and who runs their vCPUs.
 //!
-//! `backend` (the vendor), `build` (from a configuration), `memory` (frames and the second-level table), `disk`, `sched` (which vCPU runs where),
+//! `backend` (the vendor), `balloon` (memory given back), `window` (RAM as the hypervisor sees it),
+//! `build` (from a configuration), `memory` (frames and the second-level table), `disk`, `sched` (which vCPU runs where),
 //! `fpu` (what is switched with a vCPU). `launch` builds them from the boot modules.
 
 pub mod backend;
+pub mod balloon;
 pub mod build;
 pub mod console;
 pub mod disk;
@@ -14,6 +16,7 @@ pub mod pv;
 pub mod rescue;
 pub mod sched;
 pub mod snapshot;
+pub mod window;
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -150,6 +153,8 @@ pub struct Domain<B: Backend> {
     starved: AtomicBool,
     /// What it writes to host disks is thrown away.
     pub snapshot: bool,
+    /// What it gave back.
+    pub balloon: balloon::Balloon,
 }
 
 /// What a [`Domain`] is made of.
@@ -220,6 +225,7 @@ impl<B: Backend> Domain<B> {
             overhead: AtomicU64::new(0),
             starved: AtomicBool::new(false),
             snapshot,
+            balloon: balloon::Balloon::new(),
         }
     }
 
@@ -296,6 +302,7 @@ impl<B: Backend> Domain<B> {
             pv::disk_completed(self, disk.0, token.seq, good);
             return;
         }
+        self.balloon.end_request();
         let result = if good { Ok(()) } else { Err(devmodel::blk::BlkError::Medium) };
         self.machine.disk_done(self, disk, token, result, None);
     }
@@ -440,13 +447,29 @@ impl<B: Backend> Host for Domain<B> {
         }
     }
 
+    fn release(&self, pages: &[GuestPhys]) -> bool {
+        self.release_pages(pages)
+    }
+
+    fn populate(&self, pages: &[GuestPhys]) -> usize {
+        self.populate_pages(pages)
+    }
+
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
         const EMPTY: DiskAnswer = DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium));
         let Some(slot) = self.disks.get(usize::from(request.disk.0)) else { return EMPTY };
         let mut slot = slot.lock();
         let Some(medium) = &mut *slot else { return EMPTY };
         let cookie = Cookie { domain: self.id, disk: request.disk, token: request.token };
+        // Back ends hold what they use by grants.
+        let counts = request.token.part != pv::TOKEN_PART;
+        if counts {
+            self.balloon.begin_request();
+        }
         let answer = medium.submit(&self.frames, request, data, cookie.to_bits());
+        if counts && answer != DiskAnswer::Pending {
+            self.balloon.end_request();
+        }
         let failed = matches!(answer, DiskAnswer::Done(Err(devmodel::blk::BlkError::Medium)));
         if failed && medium.is_in_memory() && !self.starved.swap(true, Ordering::Relaxed) {
             log::error!(

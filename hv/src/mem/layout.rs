@@ -5,6 +5,10 @@
 pub const DIRECT_MAP: u64 = 0xffff_8000_0000_0000;
 /// The direct map's size: 64 TiB.
 pub const DIRECT_MAP_SIZE: u64 = 1 << 46;
+/// Windows onto guests' RAM, 1 GiB or more for each guest.
+pub const WINDOWS: u64 = 0xffff_c000_0000_0000;
+/// Their size: 16 TiB.
+pub const WINDOWS_SIZE: u64 = 1 << 44;
 /// Device registers, handed out upwards.
 pub const MMIO: u64 = 0xffff_d000_0000_0000;
 /// Stacks, each below an unmapped guard page.

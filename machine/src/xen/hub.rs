@@ -1,5 +1,7 @@
 //! What guests share: event channels, grants, and each other's memory as far as it is granted.
 
+use crate::holes::Holes;
+use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use arch::{GuestPhys, GuestRam, SharedPage};
 use pvdrivers::event::EventChannels;
@@ -31,15 +33,21 @@ impl Hub {
 /// The RAM of all domains, for who works on granted pages and on pages that are named by number.
 #[derive(Default)]
 pub struct Memories {
-    rams: Mutex<SortedMap<DomId, GuestRam>>,
+    rams: Mutex<SortedMap<DomId, (GuestRam, Arc<Holes>)>>,
     /// How often a page is held by number.
     held: Mutex<SortedMap<(DomId, u64), u32>>,
 }
 
 impl Memories {
-    /// Notes where a domain's RAM is.
-    pub(crate) fn insert(&self, dom: DomId, ram: GuestRam) {
-        self.rams.lock().insert(dom, ram);
+    /// Notes where a domain's RAM is, and which pages of it are not there.
+    pub(crate) fn insert(&self, dom: DomId, ram: GuestRam, holes: Arc<Holes>) {
+        self.rams.lock().insert(dom, (ram, holes));
+    }
+
+    /// Does `take` for a page unless a back end holds it; nobody begins to hold it meanwhile.
+    pub(crate) fn unless_held(&self, dom: DomId, frame: u64, take: impl FnOnce() -> bool) -> bool {
+        let held = self.held.lock();
+        !held.contains_key(&(dom, frame)) && take()
     }
 
     /// Whether a back end works on a page that is not granted: it must stay the domain's.
@@ -52,8 +60,10 @@ impl Memories {
 impl fbback::Frames for &Memories {
     fn hold(&mut self, owner: DomId, frame: GuestPhys) -> Result<SharedPage, Errno> {
         let number = frame.0 / PAGE_SIZE;
+        // Under the lock: the page may be about to be given back.
+        let mut held = self.held.lock();
         let page = self.page(owner, number).ok_or(Errno::EFAULT)?;
-        *self.held.lock().get_or_insert_with((owner, number), || 0) += 1;
+        *held.get_or_insert_with((owner, number), || 0) += 1;
         Ok(page)
     }
 
@@ -72,7 +82,9 @@ impl fbback::Frames for &Memories {
 impl Frames for Memories {
     fn page(&self, dom: DomId, frame: u64) -> Option<SharedPage> {
         let at = GuestPhys(frame.checked_mul(4096)?);
-        self.rams.lock().get(&dom)?.page(at)
+        let memories = self.rams.lock();
+        let (ram, holes) = memories.get(&dom)?;
+        ram.page(at).filter(|_| !holes.is_absent(at))
     }
 }
 
@@ -88,7 +100,8 @@ mod tests {
         let memories = Memories::default();
         let dom = DomId(1);
         let words: Vec<AtomicU64> = (0..16 * PAGE_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
-        memories.insert(dom, GuestRam::new(words.leak(), &[]));
+        let ram = GuestRam::new(words.leak(), &[]);
+        memories.insert(dom, ram, Arc::new(Holes::new(&ram)));
         let page = GuestPhys(3 * PAGE_SIZE);
         let mut frames = &memories;
         assert!(frames.hold(dom, page).is_ok() && frames.hold(dom, page).is_ok());

@@ -33,6 +33,13 @@ impl Machine {
         let at = call.pointer(1);
         let command = call.args[0] as u32 & ((1 << MEMOP_EXTENT_SHIFT) - 1);
         match MemoryOp(command) {
+            op @ (MemoryOp::DECREASE_RESERVATION | MemoryOp::POPULATE_PHYSMAP) => {
+                self.change_reservation(vcpu, host, call, op)
+            }
+            // Memory without a place in the guest's map, or in exchange for other places of the machine's,
+            // has no sense for a guest whose frames are not the machine's.
+            MemoryOp::INCREASE_RESERVATION => Outcome::Done(0),
+            MemoryOp::EXCHANGE => Errno::EOPNOTSUPP.into(),
             MemoryOp::ADD_TO_PHYSMAP => self.add_to_physmap(vcpu, host, call).into(),
             MemoryOp::ADD_TO_PHYSMAP_BATCH => self.add_to_physmap_batch(vcpu, host, call),
             MemoryOp::REMOVE_FROM_PHYSMAP => {
@@ -46,7 +53,9 @@ impl Machine {
             MemoryOp::MEMORY_MAP => self.memory_map(vcpu, call).into(),
             MemoryOp::CURRENT_RESERVATION | MemoryOp::MAXIMUM_RESERVATION => {
                 let arg: Result<MemoryDomain, Errno> = self.claim(vcpu, at, width);
-                let pages = (self.ram.low_size() + self.ram.high_size()) / PAGE_SIZE;
+                let (maximum, current) = self.reservation();
+                let is_maximum = MemoryOp(command) == MemoryOp::MAXIMUM_RESERVATION;
+                let pages = if is_maximum { maximum } else { current };
                 arg.and_then(|arg| xen.own(arg.domid)).map(|()| pages).into()
             }
             MemoryOp::MAXIMUM_GPFN => {
@@ -199,7 +208,7 @@ impl Machine {
     }
 
     fn remove_from_physmap<H: Host>(&self, xen: &Xen, host: &H, gfn: u64) -> Result<u64, Errno> {
-        let page = xen.mapped_at(gfn).ok_or(Errno::EINVAL)?;
+        let Some(page) = xen.mapped_at(gfn) else { return self.remove_ram(xen, host, gfn) };
         xen.note_mapped(page, u64::MAX);
         self.uncover(host, gfn);
         Ok(0)
@@ -208,7 +217,8 @@ impl Machine {
     /// The hypervisor's page is gone from `gfn`: what lies under it is there again.
     pub(crate) fn uncover<H: Host>(&self, host: &H, gfn: u64) {
         let Some(at) = gfn.checked_mul(PAGE_SIZE).map(GuestPhys) else { return };
-        if self.memmap.lock().find(at) == Region::Ram {
+        let is_ram = self.memmap.lock().find(at) == Region::Ram;
+        if is_ram && !self.holes.is_absent(at) {
             host.map(at, PAGE_SIZE, Backing::Ram, Perm::RWX);
         } else {
             host.unmap(at, PAGE_SIZE);

@@ -11,6 +11,7 @@ mod hub;
 mod hypercall;
 mod memory;
 pub mod params;
+mod reservation;
 mod runstate;
 mod sched;
 pub mod time;
@@ -20,6 +21,7 @@ mod version;
 
 pub use events::deliver_to;
 pub use hub::{Hub, Memories};
+pub use reservation::STEP;
 pub(crate) use vcpu::XenTimer;
 pub use vcpu::XenVcpu;
 

@@ -8,7 +8,7 @@ use pvdrivers::{DomId, Port};
 use std::cell::{Cell, RefCell};
 
 /// A call that the machine made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// [`Host::kick`].
     Kick(usize),
@@ -16,6 +16,10 @@ pub enum Call {
     Map(u64, u64, Backing, Perm),
     /// [`Host::unmap`]: address, bytes.
     Unmap(u64, u64),
+    /// [`Host::release`].
+    Release(Vec<GuestPhys>),
+    /// [`Host::populate`].
+    Populate(Vec<GuestPhys>),
     /// [`Host::disk`].
     Disk(BlkRequest),
     /// [`Host::tray`].
@@ -52,6 +56,10 @@ pub struct MockHost {
     pub ram: GuestRam,
     /// Frames that network cards sent.
     pub frames: RefCell<Vec<(u8, Vec<u8>)>>,
+    /// Pages that the host has for [`Host::populate`].
+    pub pool: Cell<usize>,
+    /// The host refuses [`Host::release`] so often.
+    pub busy: Cell<u32>,
     /// Calls are not recorded: for fuzzing.
     pub quiet: Cell<bool>,
 }
@@ -68,6 +76,8 @@ impl MockHost {
             slow_disks: Cell::new(false),
             ram,
             frames: RefCell::default(),
+            pool: Cell::new(0),
+            busy: Cell::new(0),
             quiet: Cell::new(false),
         }
     }
@@ -158,6 +168,26 @@ impl Host for MockHost {
     fn unmap(&self, gpa: GuestPhys, bytes: u64) {
         assert!(gpa.0 & 0xfff == 0 && bytes & 0xfff == 0, "unmap {gpa} + {bytes:#x}");
         self.note(Call::Unmap(gpa.0, bytes));
+    }
+
+    fn release(&self, pages: &[GuestPhys]) -> bool {
+        assert!(pages.len() <= machine::xen::STEP);
+        if let Some(left) = self.busy.get().checked_sub(1) {
+            self.busy.set(left);
+            return false;
+        }
+        self.pool.set(self.pool.get() + pages.len());
+        self.note(Call::Release(pages.to_vec()));
+        true
+    }
+
+    fn populate(&self, pages: &[GuestPhys]) -> usize {
+        let count = pages.len().min(self.pool.get());
+        self.pool.set(self.pool.get() - count);
+        let pages = &pages[..count];
+        pages.iter().for_each(|at| self.ram.fill(*at, 4096, 0).expect("RAM"));
+        self.note(Call::Populate(pages.to_vec()));
+        count
     }
 
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {

@@ -30,6 +30,12 @@ impl Host for Interrupting<'_> {
         true
     }
     fn unmap(&self, _: GuestPhys, _: u64) {}
+    fn release(&self, _: &[GuestPhys]) -> bool {
+        false
+    }
+    fn populate(&self, _: &[GuestPhys]) -> usize {
+        0
+    }
     fn disk(&self, _: &BlkRequest, _: DiskData<'_>) -> DiskAnswer {
         DiskAnswer::Done(Err(BlkError::NoMedium))
     }

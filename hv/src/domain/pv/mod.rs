@@ -160,6 +160,17 @@ pub fn stop<B: Backend>(domain: &Domain<B>) {
     }
 }
 
+/// Tells a guest's balloon how much memory, in KiB, it is to leave the guest. False where the guest does not
+/// find Xen's interface.
+pub fn set_memory_target<B: Backend>(domain: &Domain<B>, kib: u64) -> bool {
+    let Some(xen) = domain.machine.xen() else { return false };
+    with_pv(domain, |pv| {
+        let Pv { service, bus, .. } = pv;
+        let node = format!("/local/domain/{}/memory/target", xen.domid.0);
+        service.store.local(bus.client()).write(&node, kib).is_ok()
+    })
+}
+
 /// Whether back ends still wait for the disk on a stopped guest's behalf.
 pub fn is_busy<B: Backend>(domain: &Domain<B>) -> bool {
     let Some(pv) = PV.get() else { return false };
