@@ -16,7 +16,7 @@ use crate::domain::sched::World;
 use crate::domain::{Domain, State, console};
 use crate::mem::frames;
 
-const COMMANDS: [(&str, &str); 27] = [
+const COMMANDS: [(&str, &str); 28] = [
     ("help", "this list"),
     ("list", "guests, their states and vCPUs"),
     ("info [GUEST]", "the host, or a guest's memory, time and screen"),
@@ -35,6 +35,7 @@ const COMMANDS: [(&str, &str); 27] = [
     ("poweroff [GUEST]", "the ACPI power button"),
     ("eject [GUEST] DEVICE [force]", "opens hda to hdd or fda, fdb (also cd-eject)"),
     ("insert [GUEST] DEVICE MEDIUM", "puts in a boot module, host:N or /dev/sr0 (also cd-insert)"),
+    ("mem-set [GUEST] MIB", "asks its balloon to leave it so much memory"),
     ("nmi [GUEST:VCPU]", "a non-maskable interrupt"),
     ("keys [GUEST] CHORD,CHORD...", "press ctrl-alt-del, f1, enter ..."),
     ("type [GUEST:] TEXT", "type on the keyboard; \\n is Enter"),
@@ -186,6 +187,7 @@ pub fn run<B: Backend>(
             let plain = core::str::from_utf8(plain).map_err(|_| USAGE)?;
             Ok(typing::text(domain.id, plain)?)
         }
+        "mem-set" => memory_set(domain, words.number(0, false)?, out),
         "eject" | "cd-eject" => media::eject(domain, &mut words),
         "insert" | "cd-insert" => media::insert(world, domain, &mut words),
         "keys" => Ok(typing::chords(domain.id, words.next().ok_or(USAGE)?)?),
@@ -266,6 +268,32 @@ fn change<B: Backend>(domain: &Domain<B>, vcpu: usize, command: &str) -> Result<
     Ok(())
 }
 
+/// Sets what the guest's balloon is to reach. How far it got is in `list`.
+fn memory_set<B: Backend>(
+    domain: &Domain<B>,
+    mib: u64,
+    out: &mut dyn Write,
+) -> Result<(), Refusal> {
+    if domain.state() == State::Dead {
+        return Err(ENDED);
+    }
+    let (maximum, current) = reservation_mib(domain);
+    if mib == 0 || mib > maximum {
+        return Err(Refusal::Told(alloc::format!("MIB must be from 1 to {maximum}")));
+    }
+    let told = console::guarded(domain, || domain.set_memory(mib));
+    if !told.ok_or(BROKEN)? {
+        return Err("it does not find Xen's interface, and so has no balloon".into());
+    }
+    Ok(writeln!(out, "{}: {current} of {maximum} MiB now, to be {mib}", domain.name)?)
+}
+
+/// Memory that a guest may have, and that it has now, in MiB.
+fn reservation_mib<B: Backend>(domain: &Domain<B>) -> (u64, u64) {
+    let (maximum, current) = domain.machine.reservation();
+    (maximum >> 8, current >> 8)
+}
+
 fn nmi<B: Backend>(domain: &Domain<B>, vcpu: usize) -> Result<(), Refusal> {
     if vcpu >= domain.slots.len() {
         return Err(GONE);
@@ -315,12 +343,11 @@ fn list<B: Backend>(world: &World<B>, focus: usize, out: &mut dyn Write) -> Resu
     for domain in &world.domains {
         let mark = if domain.id == focus { '*' } else { ' ' };
         let (id, name, state) = (domain.id, &domain.name, state_name(domain));
-        let ram = domain.machine.ram.low_size() + domain.machine.ram.high_size();
+        let (maximum, current) = reservation_mib(domain);
         writeln!(
             out,
-            "{mark}{id} {name:<20} {state:<9} {} vCPUs {:>6} MiB {} reboots",
+            "{mark}{id} {name:<20} {state:<9} {} vCPUs {current:>6} of {maximum} MiB {} reboots",
             domain.slots.len(),
-            ram >> 20,
             domain.reboots.load(Ordering::Relaxed)
         )?;
     }
@@ -365,6 +392,8 @@ fn guest<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), Refu
     )?;
     let (low, high) = (machine.ram.low_size() >> 10, machine.ram.high_size() >> 10);
     writeln!(out, "memory: {low} KiB below 4 GiB, {high} KiB above")?;
+    let (maximum, current) = machine.reservation();
+    writeln!(out, "balloon: it has {} of {} KiB", current << 2, maximum << 2)?;
     let own = domain.overhead.load(Ordering::Relaxed) >> 10;
     writeln!(out, "the hypervisor's for it: {own} KiB beyond RAM and video memory")?;
     writeln!(out, "ends: {:?}", domain.actions)?;
