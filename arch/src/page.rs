@@ -13,47 +13,55 @@ pub const PAGE_CELLS: usize = 512;
 /// A page. Cheap to copy; all copies are the same memory. Offsets that leave the page give `None` or
 /// [`NotRam`].
 #[derive(Clone, Copy, Debug)]
-pub struct SharedPage(GuestRam);
+pub struct SharedPage(&'static [AtomicU64; PAGE_CELLS]);
 
 impl SharedPage {
     /// The page behind `cells`.
     #[must_use]
+    #[inline]
     pub const fn new(cells: &'static [AtomicU64; PAGE_CELLS]) -> SharedPage {
-        SharedPage(GuestRam::new(cells, &[]))
+        SharedPage(cells)
+    }
+
+    /// The page as a RAM of its own. Its size is known where this is compiled, so that the checks of
+    /// [`GuestRam`] become one comparison.
+    #[inline]
+    const fn ram(&self) -> GuestRam {
+        GuestRam::new(self.0, &[])
     }
 
     /// Whether both are the same memory.
     #[must_use]
     pub fn is(&self, other: &SharedPage) -> bool {
-        self.0.is_same(&other.0)
+        core::ptr::eq(self.0, other.0)
     }
 
     /// Reads one byte.
     #[must_use]
     #[inline]
     pub fn read_u8(&self, offset: usize) -> Option<u8> {
-        self.0.read_u8(at(offset))
+        self.ram().read_u8(at(offset))
     }
 
     /// Reads two bytes, any alignment.
     #[must_use]
     #[inline]
     pub fn read_u16(&self, offset: usize) -> Option<u16> {
-        self.0.read_u16(at(offset))
+        self.ram().read_u16(at(offset))
     }
 
     /// Reads four bytes, any alignment.
     #[must_use]
     #[inline]
     pub fn read_u32(&self, offset: usize) -> Option<u32> {
-        self.0.read_u32(at(offset))
+        self.ram().read_u32(at(offset))
     }
 
     /// Reads eight bytes, any alignment.
     #[must_use]
     #[inline]
     pub fn read_u64(&self, offset: usize) -> Option<u64> {
-        self.0.read_u64(at(offset))
+        self.ram().read_u64(at(offset))
     }
 
     /// Writes the low `width` bytes (1 to 8) of `value`, any alignment.
@@ -62,7 +70,7 @@ impl SharedPage {
     /// [`NotRam`] where a byte is outside; nothing is written then.
     #[inline]
     pub fn write(&self, offset: usize, width: u8, value: u64) -> Result<(), NotRam> {
-        self.0.write(at(offset), width, value)
+        self.ram().write(at(offset), width, value)
     }
 
     /// Copies out of the page.
@@ -70,7 +78,7 @@ impl SharedPage {
     /// # Errors
     /// [`NotRam`] where a byte is outside; `buffer` is unchanged then.
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), NotRam> {
-        self.0.read(at(offset), buffer)
+        self.ram().read(at(offset), buffer)
     }
 
     /// Copies into the page.
@@ -78,7 +86,7 @@ impl SharedPage {
     /// # Errors
     /// [`NotRam`] where a byte is outside; nothing is written then.
     pub fn write_slice(&self, offset: usize, bytes: &[u8]) -> Result<(), NotRam> {
-        self.0.write_slice(at(offset), bytes)
+        self.ram().write_slice(at(offset), bytes)
     }
 
     /// As [`GuestRam::copy_from`].
@@ -92,13 +100,14 @@ impl SharedPage {
         from: usize,
         len: usize,
     ) -> Result<(), NotRam> {
-        self.0.copy_from(at(offset), &source.0, at(from), len)
+        self.ram().copy_from(at(offset), &source.ram(), at(from), len)
     }
 
     /// As [`GuestRam::compare_exchange`].
     ///
     /// # Errors
     /// [`NotRam`] outside the page, or where the access straddles an 8-byte cell.
+    #[inline]
     pub fn compare_exchange(
         &self,
         offset: usize,
@@ -106,7 +115,7 @@ impl SharedPage {
         current: u64,
         new: u64,
     ) -> Result<bool, NotRam> {
-        self.0.compare_exchange(at(offset), width, current, new)
+        self.ram().compare_exchange(at(offset), width, current, new)
     }
 
     /// Sets bits of the aligned `width` bytes (1, 2, 4 or 8) at `offset`, as a locked OR does, in sequential
@@ -114,19 +123,22 @@ impl SharedPage {
     ///
     /// # Errors
     /// [`NotRam`] outside the page, or where the access straddles an 8-byte cell.
+    #[inline]
     pub fn fetch_or(&self, offset: usize, width: u8, bits: u64) -> Result<u64, NotRam> {
-        self.0.fetch_or(at(offset), width, bits)
+        self.ram().fetch_or(at(offset), width, bits)
     }
 
     /// Clears bits, otherwise as [`fetch_or`](SharedPage::fetch_or).
     ///
     /// # Errors
     /// [`NotRam`] outside the page, or where the access straddles an 8-byte cell.
+    #[inline]
     pub fn fetch_clear(&self, offset: usize, width: u8, bits: u64) -> Result<u64, NotRam> {
-        self.0.fetch_clear(at(offset), width, bits)
+        self.ram().fetch_clear(at(offset), width, bits)
     }
 }
 
+#[inline]
 fn at(offset: usize) -> GuestPhys {
     GuestPhys(offset as u64)
 }

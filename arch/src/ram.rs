@@ -272,6 +272,7 @@ impl GuestRam {
     ///
     /// # Errors
     /// [`NotRam`] outside RAM, or where the access straddles an 8-byte cell.
+    #[inline]
     pub fn compare_exchange(
         &self,
         at: GuestPhys,
@@ -292,6 +293,7 @@ impl GuestRam {
     ///
     /// # Errors
     /// [`NotRam`] outside RAM, or where the access straddles an 8-byte cell.
+    #[inline]
     pub fn fetch_or(&self, at: GuestPhys, width: u8, bits: u64) -> Result<u64, NotRam> {
         let (cell, mask, shift) = self.part(at, width)?;
         Ok((cell.fetch_or(bits << shift & mask, SeqCst) & mask) >> shift)
@@ -301,6 +303,7 @@ impl GuestRam {
     ///
     /// # Errors
     /// [`NotRam`] outside RAM, or where the access straddles an 8-byte cell.
+    #[inline]
     pub fn fetch_clear(&self, at: GuestPhys, width: u8, bits: u64) -> Result<u64, NotRam> {
         let (cell, mask, shift) = self.part(at, width)?;
         Ok((cell.fetch_and(!(bits << shift & mask), SeqCst) & mask) >> shift)
@@ -324,6 +327,7 @@ impl GuestRam {
     }
 
     /// The cell, the mask and the shift of an access within one cell.
+    #[inline]
     fn part(&self, at: GuestPhys, width: u8) -> Result<(&'static AtomicU64, u64, u64), NotRam> {
         let cell = self.cell(at.0).ok_or(NotRam)?;
         let (offset, width) = (at.0 & 7, u64::from(width.clamp(1, 8)));
