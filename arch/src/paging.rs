@@ -60,24 +60,31 @@ enum Mode {
     Levels5,
 }
 
-/// The registers that rule a guest's page walk, digested once.
+/// The registers that rule a guest's page walk. Digested is what the common way needs; the rest is worked out where
+/// it is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Paging {
     mode: Mode,
+    cr0: u64,
     cr3: u64,
+    cr4: u64,
+    efer: u64,
+    rflags: u64,
+    physical_bits: u8,
     /// Bits that fault in every entry: beyond the physical address width, and NX while it is off.
     reserved: u64,
-    /// Bits of a 4 MiB page's entry that fault.
-    reserved_4m: u64,
-    pse: bool,
-    wp: bool,
-    smep: bool,
-    /// SMAP is on and RFLAGS.AC does not lift it.
-    smap: bool,
     /// U where SMEP or SMAP is on: the common way leaves supervisor accesses to user pages alone.
     guarded: u64,
-    /// Fetches set the I bit of the error code.
-    fetch_bit: bool,
+}
+
+/// Address bits that no entry has where physical addresses have `physical_bits` of them.
+#[inline]
+const fn beyond(physical_bits: u8) -> u64 {
+    let bits = match physical_bits {
+        32..=51 => physical_bits,
+        _ => 52,
+    };
+    !((1 << bits) - 1) & ADDRESS
 }
 
 /// What a finished walk found, before rights are judged.
@@ -115,34 +122,42 @@ impl Paging {
         } else {
             Mode::Bits32
         };
-        let bits = match physical_bits {
-            32..=51 => physical_bits,
-            _ => 52,
-        };
-        let beyond = !((1 << bits) - 1) & ADDRESS;
-        let nxe = efer & efer::NXE != 0;
-        let no_nx = if nxe { 0 } else { NX };
+        let no_nx = if efer & efer::NXE != 0 { 0 } else { NX };
         let reserved = match mode {
             Mode::Off | Mode::Bits32 => 0,
-            Mode::Pae => beyond | no_nx | 0x7ff0_0000_0000_0000,
-            Mode::Levels4 | Mode::Levels5 => beyond | no_nx,
+            Mode::Pae => beyond(physical_bits) | no_nx | 0x7ff0_0000_0000_0000,
+            Mode::Levels4 | Mode::Levels5 => beyond(physical_bits) | no_nx,
         };
-        // PSE-36: bits 13 to 20 hold address bits 32 to 39 (SDM 3A "32-Bit Paging").
-        let reserved_4m = 1 << 21 | (beyond >> 19 & 0x1f_e000);
-        let smep = cr4 & cr4::SMEP != 0;
-        let smap = cr4 & cr4::SMAP != 0 && rflags & rflags::AC == 0;
-        Paging {
-            mode,
-            cr3,
-            reserved,
-            reserved_4m,
-            pse: cr4 & cr4::PSE != 0,
-            wp: cr0 & cr0::WP != 0,
-            smep,
-            smap,
-            guarded: if smep || smap { U } else { 0 },
-            fetch_bit: smep || (nxe && cr4 & cr4::PAE != 0),
-        }
+        let guarded = if cr4 & (cr4::SMEP | cr4::SMAP) != 0 { U } else { 0 };
+        Paging { mode, cr0, cr3, cr4, efer, rflags, physical_bits, reserved, guarded }
+    }
+
+    const fn pse(&self) -> bool {
+        self.cr4 & cr4::PSE != 0
+    }
+
+    const fn wp(&self) -> bool {
+        self.cr0 & cr0::WP != 0
+    }
+
+    const fn smep(&self) -> bool {
+        self.cr4 & cr4::SMEP != 0
+    }
+
+    /// SMAP is on and RFLAGS.AC does not lift it.
+    const fn smap(&self) -> bool {
+        self.cr4 & cr4::SMAP != 0 && self.rflags & rflags::AC == 0
+    }
+
+    /// Fetches set the I bit of the error code.
+    const fn fetch_bit(&self) -> bool {
+        self.smep() || (self.efer & efer::NXE != 0 && self.cr4 & cr4::PAE != 0)
+    }
+
+    /// Bits of a 4 MiB page's entry that fault. PSE-36: bits 13 to 20 hold address bits 32 to 39 (SDM 3A
+    /// "32-Bit Paging").
+    const fn reserved_4m(&self) -> u64 {
+        1 << 21 | (beyond(self.physical_bits) >> 19 & 0x1f_e000)
     }
 
     /// The rules that a vCPU's registers set now.
@@ -438,8 +453,8 @@ impl Paging {
         if directory & P == 0 {
             return Err(self.fault(linear, access, 0));
         }
-        if directory & PS != 0 && self.pse {
-            if directory & self.reserved_4m != 0 {
+        if directory & PS != 0 && self.pse() {
+            if directory & self.reserved_4m() != 0 {
                 return Err(self.fault(linear, access, error_code::P | error_code::RSVD));
             }
             let base = (directory & 0xffc0_0000) | (directory & 0x1f_e000) << 19;
@@ -473,13 +488,13 @@ impl Paging {
         let user = access.contains(Access::USER);
         let mut bad = user && !user_page;
         if access.contains(Access::WRITE) {
-            bad |= leaf.all & W == 0 && (user || self.wp);
+            bad |= leaf.all & W == 0 && (user || self.wp());
         }
         if access.contains(Access::EXEC) {
             // The NX bit is reserved while EFER.NXE is off, so it is never seen set then.
-            bad |= leaf.any & NX != 0 || (self.smep && user_page && !user);
+            bad |= leaf.any & NX != 0 || (self.smep() && user_page && !user);
         } else {
-            bad |= self.smap && user_page && !user;
+            bad |= self.smap() && user_page && !user;
         }
         if bad { Err(self.fault(at, access, error_code::P)) } else { Ok(()) }
     }
@@ -492,7 +507,7 @@ impl Paging {
         if access.contains(Access::USER) {
             code |= error_code::U;
         }
-        if access.contains(Access::EXEC) && self.fetch_bit {
+        if access.contains(Access::EXEC) && self.fetch_bit() {
             code |= error_code::I;
         }
         let long = matches!(self.mode, Mode::Levels4 | Mode::Levels5);

@@ -67,7 +67,7 @@ impl Paging {
             }
             path.push(slot, entry);
             // A page-directory-pointer entry of PAE maps no page.
-            let large = entry & PS != 0 && ((wide && shift <= 30) || self.pse) && index_bits != 2;
+            let large = entry & PS != 0 && ((wide && shift <= 30) || self.pse()) && index_bits != 2;
             if shift == 12 || large {
                 let low = (1u64 << shift) - 1;
                 let high =
