@@ -222,6 +222,7 @@ impl Channel {
         self.latched_status = None;
     }
 
+    #[inline]
     pub(super) fn write(&mut self, value: u8, tick: Tick) {
         let raw = match (self.access, self.low_byte.take()) {
             (Access::Low, _) => u16::from(value),
@@ -267,6 +268,7 @@ impl Channel {
         }
     }
 
+    #[inline]
     pub(super) fn read(&mut self, tick: Tick) -> u8 {
         if let Some(status) = self.latched_status.take() {
             return status;
@@ -308,6 +310,7 @@ impl Channel {
     }
 
     /// A whole count has been written.
+    #[inline]
     fn take_count(&mut self, raw: u16, tick: Tick) {
         self.register = if self.bcd { from_bcd(raw) } else { u32::from(raw) };
         if self.register == 0 {
@@ -330,6 +333,7 @@ impl Channel {
     }
 
     /// Loads the register into the counter at the next clock, or for when the gate opens.
+    #[inline]
     fn start(&mut self, tick: Tick) {
         self.count = self.register;
         self.reload = None;
@@ -381,6 +385,7 @@ impl Channel {
     }
 
     /// The counter, 0 to 65,535.
+    #[inline]
     fn counter(&self, tick: Tick) -> u32 {
         let (count, elapsed) = match self.counting {
             Counting::Waits { counter } => return counter,
@@ -390,7 +395,6 @@ impl Channel {
                 (count, (tick - start).max(0))
             }
         };
-        let modulus = i64::from(self.modulus());
         let count = i64::from(count);
         let value = match self.mode {
             Mode::RateGenerator => count - elapsed % count,
@@ -403,15 +407,18 @@ impl Channel {
             }
             _ => count - elapsed,
         };
-        value.rem_euclid(modulus) as u32
+        // A binary counter's modulus is a power of two.
+        if self.bcd { value.rem_euclid(10_000) as u32 } else { value as u32 & 0xffff }
     }
 
     /// The counter as the guest reads it.
+    #[inline]
     fn digits(&self, tick: Tick) -> u16 {
         let counter = self.counter(tick);
         if self.bcd { to_bcd(counter) } else { counter as u16 }
     }
 
+    #[inline]
     fn modulus(&self) -> u32 {
         if self.bcd { 10_000 } else { 0x1_0000 }
     }

@@ -66,11 +66,15 @@ impl Pit {
 
     /// Writes a count (offset 0 to 2) or the control word (3).
     pub fn write(&mut self, offset: u8, value: u8, now: Nanos) {
+        // Only what may turn OUT0 needs its edges counted.
+        if let 1 | 2 = offset & 3 {
+            return self.channels[usize::from(offset & 3)].write(value, tick(now));
+        }
         let tick = self.catch_up(now);
         let out0 = self.channels[0].out(tick);
-        match self.channels.get_mut(usize::from(offset & 3)) {
-            Some(channel) => channel.write(value, tick),
-            None => self.control(value, tick),
+        match offset & 3 {
+            0 => self.channels[0].write(value, tick),
+            _ => self.control(value, tick),
         }
         if !out0 && self.channels[0].out(tick) {
             self.rises = self.rises.saturating_add(1);

@@ -262,6 +262,18 @@ fn edges_are_neither_lost_nor_doubled_however_late_the_board_asks() {
 }
 
 #[test]
+fn writes_to_other_channels_leave_the_edges_of_out0_to_be_counted() {
+    let mut pit = Pit::new();
+    program(&mut pit, 0x34, 10, 0);
+    let mut alone = pit.clone();
+    for now in 0..95 {
+        pit.write(1, 7, at(now));
+        pit.write(2, 7, at(now));
+    }
+    assert_eq!(pit.advance(at(95)), alone.advance(at(95)));
+}
+
+#[test]
 fn due_is_the_very_tick_of_the_next_edge() {
     for control in [0x30, 0x34, 0x36, 0x38] {
         let mut pit = Pit::new();
