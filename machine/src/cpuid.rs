@@ -94,6 +94,7 @@ pub struct CpuidPolicy {
     extended: Vec<Regs>,
     vcpus: u32,
     x2apic_shift: u32,
+    physical_bits: u8,
 }
 
 /// State of the asking vCPU that shows in CPUID.
@@ -123,7 +124,7 @@ impl CpuidPolicy {
             })
             .collect();
         let top = extended_max.clamp(0x8000_0000, MAX_EXTENDED);
-        let extended = (0x8000_0000..=top)
+        let extended: Vec<Regs> = (0x8000_0000..=top)
             .map(|leaf| extended_leaf(leaf, host(leaf, 0), top, vcpus))
             .collect();
         let has = |leaf| leaf <= host_max;
@@ -134,6 +135,10 @@ impl CpuidPolicy {
             u32::from_le_bytes(*b"lith"),
             u32::from_le_bytes(*b"HVM\0"),
         ];
+        let physical_bits = match get(&extended, 8)[0] as u8 {
+            0 => 36,
+            bits => bits.clamp(32, 52),
+        };
         CpuidPolicy {
             basic,
             leaf4: core::array::from_fn(|n| {
@@ -148,6 +153,7 @@ impl CpuidPolicy {
             extended,
             vcpus,
             x2apic_shift: u32::BITS - (vcpus.max(1) - 1).leading_zeros(),
+            physical_bits,
         }
     }
 
@@ -176,10 +182,20 @@ impl CpuidPolicy {
         }
     }
 
+    /// What CPUID with this EAX gives, where neither ECX nor the vCPU's state shows in it.
+    #[must_use]
+    #[inline(always)]
+    pub fn plain(&self, leaf: u32) -> Option<&Regs> {
+        const PATCHED: u32 = 1 << 1 | 1 << 4 | 1 << 7 | 1 << 0xb | 1 << 0xd;
+        // There are no more than MAX_BASIC of them.
+        let regs = self.basic.get(leaf as usize)?;
+        (PATCHED >> (leaf & 31) & 1 == 0).then_some(regs)
+    }
+
     /// What CPUID with this EAX and ECX gives. Leaves beyond the last give 0 (AMD's way, and tame for all
     /// that ask).
     #[must_use]
-    #[inline(always)]
+    #[inline(never)]
     pub fn get(&self, leaf: u32, subleaf: u32, vcpu: Dynamic) -> Regs {
         if leaf & 0x8000_0000 != 0 {
             let mut regs = get(&self.extended, leaf - 0x8000_0000);
@@ -240,9 +256,9 @@ impl CpuidPolicy {
 
     /// Bits that MAXPHYADDR allows in a physical address, 32 to 52.
     #[must_use]
+    #[inline]
     pub fn physical_bits(&self) -> u8 {
-        let bits = get(&self.extended, 8)[0] as u8;
-        if bits == 0 { 36 } else { bits.clamp(32, 52) }
+        self.physical_bits
     }
 
     /// Whether leaf 1 ECX has this bit.
@@ -385,6 +401,20 @@ mod tests {
         assert!(!policy.has_extended(29) && !policy.has_extended(26) && !policy.has_extended(6));
         assert_eq!(policy.get(1, 0, vcpu)[3] & 1 << 6, 0);
         assert_ne!(policy.get(1, 0, vcpu)[3] & 1 << 3, 0, "PSE stays");
+    }
+
+    #[test]
+    fn a_leaf_is_plain_only_where_nothing_else_shows_in_it() {
+        let policy = CpuidPolicy::new(host, 4, 2_000_000);
+        for leaf in [0, 2, 3, 5, 6, 8, 0xa, 0xc, 0x15, 0x16] {
+            for (apic_id, subleaf) in [(0, 0), (3, 1)] {
+                let vcpu = Dynamic { apic_id, cr4: u64::MAX, apic_enabled: apic_id == 0 };
+                assert_eq!(policy.plain(leaf), Some(&policy.get(leaf, subleaf, vcpu)), "{leaf:#x}");
+            }
+        }
+        for leaf in [1, 4, 7, 0xb, 0xd, 0x17, 0x4000_0000, 0x8000_0000, u32::MAX] {
+            assert_eq!(policy.plain(leaf), None, "{leaf:#x}");
+        }
     }
 
     #[test]
