@@ -277,6 +277,16 @@ fn next_rip_comes_from_ioio_always_and_from_nrip_where_it_exists() {
 }
 
 #[test]
+fn vmmcall_is_three_bytes_long_where_no_one_says_so() {
+    let mut vcpu = vcpu(Features::empty());
+    for (rip, next) in [(0xc009, Some(0xc00c)), (0xffff_fffd, None), (0xfffe, None)] {
+        vcpu.set_rip(rip);
+        switch(&mut vcpu, exits_with(code::VMMCALL));
+        assert_eq!(vcpu.next_rip(), next, "{rip:#x}");
+    }
+}
+
+#[test]
 fn registers_that_rule_translations_flush_and_the_others_do_not() {
     for (features, control) in [(Features::empty(), 1), (Features::FLUSH_BY_ASID, 3)] {
         let mut vcpu = vcpu(features | Features::VMCB_CLEAN);
