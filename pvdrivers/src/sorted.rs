@@ -86,6 +86,17 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.0.get_mut(place).map(|(_, value)| value)
     }
 
+    /// As [`get_mut`](SortedMap::get_mut), where `key` most likely stands at `place`.
+    #[must_use]
+    #[inline]
+    pub fn get_mut_near(&mut self, place: usize, key: &K) -> Option<&mut V> {
+        let place = match self.0.get(place) {
+            Some((found, _)) if found == key => place,
+            _ => self.find(key).ok()?,
+        };
+        self.0.get_mut(place).map(|(_, value)| value)
+    }
+
     /// Whether `key` is there.
     #[must_use]
     pub fn contains_key(&self, key: &K) -> bool {
@@ -187,6 +198,7 @@ mod tests {
                 }
             }
             assert_eq!((map.get(&key), map.len()), (model.get(&key), model.len()));
+            assert_eq!(map.get_mut_near(other.into(), &key), model.get_mut(&key));
             assert!(map.iter().eq(model.iter()));
         }
         assert!(map.into_values().eq(model.into_values()));

@@ -21,6 +21,7 @@ pub enum Width {
 impl Width {
     /// Bytes of a `long` or a pointer.
     #[must_use]
+    #[inline]
     pub const fn bytes(self) -> usize {
         match self {
             Width::Bits32 => 4,
@@ -30,12 +31,14 @@ impl Width {
 
     /// Bits of a `long`.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u32 {
         self.bytes() as u32 * 8
     }
 
     /// One of two values.
     #[must_use]
+    #[inline]
     pub const fn pick(self, bits64: usize, bits32: usize) -> usize {
         match self {
             Width::Bits32 => bits32,
@@ -76,6 +79,7 @@ pub trait Layout: Sized + Copy {
 
     /// Its bytes for a caller of `width`.
     #[must_use]
+    #[inline]
     fn size(width: Width) -> usize {
         width.pick(Self::SHAPE.size64, Self::SHAPE.size32)
     }
@@ -91,6 +95,7 @@ pub trait Layout: Sized + Copy {
     ///
     /// # Errors
     /// `EFAULT` where `bytes` is shorter than the argument.
+    #[inline]
     fn parse(bytes: &[u8], width: Width) -> Result<Self, Errno> {
         if bytes.len() < Self::size(width) {
             Err(Errno::EFAULT)

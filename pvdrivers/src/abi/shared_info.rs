@@ -32,6 +32,7 @@ pub struct SharedInfo {
 impl SharedInfo {
     /// The layout for `width`.
     #[must_use]
+    #[inline]
     pub const fn of(width: Width) -> SharedInfo {
         let word = width.bytes();
         let pending = 32 * VCPU_INFO_SIZE;
@@ -62,6 +63,7 @@ impl SharedInfo {
 
     /// Where vCPU `n`'s [`VcpuInfo`] lies before it is moved; `None` from vCPU 32 on.
     #[must_use]
+    #[inline]
     pub const fn vcpu_info(n: u16) -> Option<usize> {
         if n < super::xen::LEGACY_MAX_VCPUS { Some(n as usize * VCPU_INFO_SIZE) } else { None }
     }
@@ -88,6 +90,7 @@ pub struct VcpuInfo {
 impl VcpuInfo {
     /// The layout for `width`.
     #[must_use]
+    #[inline]
     pub const fn of(width: Width) -> VcpuInfo {
         VcpuInfo {
             evtchn_upcall_pending: 0,

@@ -65,6 +65,7 @@ impl Channel {
     };
 
     /// Whether it is bound to something.
+    #[inline]
     pub fn is_usable(&self) -> bool {
         !matches!(self.state, ChannelState::Free | ChannelState::Reserved)
     }
@@ -106,6 +107,7 @@ impl Ports {
     }
 
     /// A port that memory is held for.
+    #[inline]
     pub fn get(&self, port: Port) -> Option<&Channel> {
         let at = port.0 as usize;
         self.buckets.get(at / BUCKET)?.channels.get(at % BUCKET)
@@ -113,6 +115,7 @@ impl Ports {
 
     /// The same, to change it. `state` changes by [`allocate`](Ports::allocate) and
     /// [`free`](Ports::free), or between bound states.
+    #[inline]
     pub fn get_mut(&mut self, port: Port) -> Option<&mut Channel> {
         let at = port.0 as usize;
         self.buckets.get_mut(at / BUCKET)?.channels.get_mut(at % BUCKET)

@@ -129,6 +129,7 @@ impl Domain {
     }
 
     /// Where a vCPU's `vcpu_info` lies.
+    #[inline]
     pub fn vcpu_info(&self, vcpu: u16) -> Option<(SharedPage, usize)> {
         match self.moved_vcpu_info(vcpu) {
             Some(moved) => Some(moved),
@@ -139,6 +140,7 @@ impl Domain {
         }
     }
 
+    #[inline]
     pub fn moved_vcpu_info(&self, vcpu: u16) -> Option<(SharedPage, usize)> {
         self.vcpus.get(usize::from(vcpu))?.info
     }
@@ -199,23 +201,39 @@ impl Domain {
     }
 
     /// The guest's bits by the 2-level ABI; a back end has none.
+    #[inline]
     fn bits(&self) -> Option<Bits> {
         Some(Bits { page: self.shared_info?, width: self.width })
     }
 
     /// Makes an event pending.
+    #[inline]
     pub fn raise(&mut self, dom: DomId, port: Port) -> Deliver {
         let Some(channel) = self.ports.get(port) else { return Deliver::Nothing };
         if self.local {
             return Deliver::Backend { port };
         }
-        let vcpu = channel.vcpu;
-        let (info, bits) = (self.vcpu_info(vcpu), self.bits());
-        let raised = match (&mut self.fifo, self.ports.get_mut(port)) {
-            (Some(fifo), Some(channel)) => fifo.raise(channel, port, info),
-            _ => bits.map(|bits| bits.raise(port, info)).unwrap_or_default(),
+        self.raise_at(dom, port, channel.vcpu)
+    }
+
+    /// The same for a guest's port, whose vCPU is known.
+    #[inline]
+    pub fn raise_at(&mut self, dom: DomId, port: Port, vcpu: u16) -> Deliver {
+        let info = self.vcpu_info(vcpu);
+        let raised = if self.fifo.is_some() {
+            self.raise_in_queue(port, info)
+        } else {
+            self.bits().map(|bits| bits.raise(port, info)).unwrap_or_default()
         };
         self.deliver(dom, port, vcpu, raised)
+    }
+
+    #[inline(never)]
+    fn raise_in_queue(&mut self, port: Port, info: Option<(SharedPage, usize)>) -> Raised {
+        match (&mut self.fifo, self.ports.get_mut(port)) {
+            (Some(fifo), Some(channel)) => fifo.raise(channel, port, info),
+            _ => Raised::default(),
+        }
     }
 
     /// Takes the mask away, and makes the event known if it is pending.
@@ -233,14 +251,19 @@ impl Domain {
         self.deliver(dom, port, vcpu, Raised { upcall, fresh: false })
     }
 
+    #[inline]
     fn deliver(&mut self, dom: DomId, port: Port, vcpu: u16, raised: Raised) -> Deliver {
         let upcalls = if raised.upcall { VcpuSet::one(vcpu) } else { VcpuSet::EMPTY };
         let pollers = if raised.fresh { self.wake_pollers(port) } else { VcpuSet::EMPTY };
         Deliver::guest(dom, upcalls, pollers)
     }
 
+    #[inline]
     fn wake_pollers(&mut self, port: Port) -> VcpuSet {
         let mut woken = VcpuSet::EMPTY;
+        if self.polling.is_empty() {
+            return woken;
+        }
         for vcpu in self.polling.iter() {
             let polled = self.vcpus.get(usize::from(vcpu)).map_or(Port(0), |vcpu| vcpu.poll);
             if polled == Port(0) || polled == port {

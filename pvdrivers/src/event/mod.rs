@@ -41,12 +41,14 @@ impl VcpuSet {
 
     /// One vCPU; none where the number is [`MAX_VCPUS`] or more.
     #[must_use]
+    #[inline]
     pub const fn one(vcpu: u16) -> VcpuSet {
         VcpuSet(if vcpu < MAX_VCPUS { 1 << vcpu } else { 0 })
     }
 
     /// Whether there is none.
     #[must_use]
+    #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -59,17 +61,20 @@ impl VcpuSet {
 
     /// These and the others.
     #[must_use]
+    #[inline]
     pub const fn and(self, others: VcpuSet) -> VcpuSet {
         VcpuSet(self.0 | others.0)
     }
 
     /// These without the others.
     #[must_use]
+    #[inline]
     pub const fn without(self, others: VcpuSet) -> VcpuSet {
         VcpuSet(self.0 & !others.0)
     }
 
     /// Their numbers, upwards.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = u16> {
         let mut left = self.0;
         core::iter::from_fn(move || {
@@ -105,6 +110,7 @@ pub enum Deliver {
 
 impl Deliver {
     /// A guest's, or nothing where no vCPU is meant.
+    #[inline]
     fn guest(dom: DomId, upcalls: VcpuSet, pollers: VcpuSet) -> Deliver {
         if upcalls.is_empty() && pollers.is_empty() {
             Deliver::Nothing
@@ -269,7 +275,9 @@ impl EventChannels {
         }
     }
 
+    #[inline]
     fn domain(&mut self, dom: DomId) -> Result<&mut Domain, Errno> {
-        self.domains.get_mut(&dom).ok_or(Errno::ESRCH)
+        // Numbers go up from 0 and mostly without gaps.
+        self.domains.get_mut_near(dom.0.into(), &dom).ok_or(Errno::ESRCH)
     }
 }

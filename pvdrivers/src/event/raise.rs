@@ -26,15 +26,20 @@ impl EventChannels {
     ///
     /// # Errors
     /// `EINVAL` for a port that cannot send.
+    #[inline]
     pub fn send(&mut self, caller: DomId, port: Port) -> Result<Deliver, Errno> {
         let domain = self.domain(caller)?;
-        let state = domain.ports.get(port).map(|channel| channel.state);
-        match state {
-            Some(ChannelState::Interdomain { remote, port }) => {
+        let channel = domain.ports.get(port).ok_or(Errno::EINVAL)?;
+        match channel.state {
+            // Back ends have none: they have no vCPUs.
+            ChannelState::Ipi => {
+                let vcpu = channel.vcpu;
+                Ok(domain.raise_at(caller, port, vcpu))
+            }
+            ChannelState::Interdomain { remote, port } => {
                 Ok(self.domain(remote)?.raise(remote, port))
             }
-            Some(ChannelState::Ipi) => Ok(domain.raise(caller, port)),
-            Some(ChannelState::Unbound { .. }) => Ok(Deliver::Nothing),
+            ChannelState::Unbound { .. } => Ok(Deliver::Nothing),
             _ => Err(Errno::EINVAL),
         }
     }

@@ -16,6 +16,7 @@ pub(super) struct Bits {
 }
 
 /// Sets a vCPU's `evtchn_upcall_pending`. Whether it was 0, so that the vCPU is to be told.
+#[inline]
 pub(super) fn mark_upcall(page: &SharedPage, info: usize) -> bool {
     page.fetch_or(info, 1, 1).is_ok_and(|before| before == 0)
 }
@@ -23,6 +24,7 @@ pub(super) fn mark_upcall(page: &SharedPage, info: usize) -> bool {
 impl Bits {
     /// Offset of the 4-byte word and the bit in it of a port, in the bits that begin at `base`.
     /// `None` for a port that this width cannot tell.
+    #[inline]
     fn place(&self, base: usize, port: Port) -> Option<(usize, u64)> {
         if port.0 >= self.width.bits().pow(2) {
             return None;
@@ -31,23 +33,27 @@ impl Bits {
     }
 
     /// Sets a bit; whether it was set.
+    #[inline]
     fn set(&self, base: usize, port: Port) -> Option<bool> {
         let (at, bit) = self.place(base, port)?;
         self.page.fetch_or(at, 4, bit).ok().map(|before| before & bit != 0)
     }
 
     /// Clears a bit; whether it was set.
+    #[inline]
     fn clear(&self, base: usize, port: Port) -> Option<bool> {
         let (at, bit) = self.place(base, port)?;
         self.page.fetch_clear(at, 4, bit).ok().map(|before| before & bit != 0)
     }
 
+    #[inline]
     fn test(&self, base: usize, port: Port) -> Option<bool> {
         let (at, bit) = self.place(base, port)?;
         self.page.read_u32(at).map(|word| u64::from(word) & bit != 0)
     }
 
     /// Makes an event pending. The order of the steps is the ABI: pending, mask, selector, upcall.
+    #[inline]
     pub fn raise(&self, port: Port, info: Option<(SharedPage, usize)>) -> Raised {
         let layout = SharedInfo::of(self.width);
         match self.set(layout.evtchn_pending, port) {
@@ -67,6 +73,7 @@ impl Bits {
     }
 
     /// Marks the port's word in the vCPU's selector. Whether the vCPU is to be told.
+    #[inline]
     fn select(&self, port: Port, info: Option<(SharedPage, usize)>) -> bool {
         let Some((page, at)) = info else { return false };
         let word = port.0 / self.width.bits();
