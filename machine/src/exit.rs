@@ -9,7 +9,9 @@ use arch::control::rflags;
 use arch::event::vector;
 use arch::exit::NestedFault;
 use arch::paging::Paging;
-use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SegReg, SysReg, Vcpu, Why};
+use arch::{
+    Access, Event, EventKind, Exit, Fault, Gpr, Nanos, Perm, Resume, SegReg, SysReg, Vcpu, Why,
+};
 
 /// DR6: single step.
 const DR6_BS: u64 = 1 << 14;
@@ -21,6 +23,7 @@ mod kind {
     pub const CPUID: usize = Exit::Cpuid.kind();
     pub const IN: usize = Exit::In { port: 0, width: 0 }.kind();
     pub const OUT: usize = Exit::Out { port: 0, width: 0 }.kind();
+    pub const HYPERCALL: usize = Exit::Hypercall.kind();
     pub const MMIO: usize = 38;
     pub const LAZY_RAM: usize = 39;
     pub const HOLE: usize = 40;
@@ -31,7 +34,7 @@ mod kind {
 impl Machine {
     /// Serves an exit and prepares the registers for going on. `Some`: the guest stops.
     ///
-    /// The three that come most are served here, so that they pay nothing for the others.
+    /// Those that come most are served here, so that they pay nothing for the others.
     #[inline(always)]
     pub fn on_exit<V: Vcpu, H: Host>(
         &self,
@@ -48,11 +51,15 @@ impl Machine {
             }
             Exit::In { port, width } => {
                 cpu.stats.record(Exit::In { port, width }, kind::IN, vcpu.rip(), start);
-                (kind::IN, self.exit_in(vcpu, host, port, width))
+                (kind::IN, self.exit_in(vcpu, host, port, width, self.clock.nanos(start)))
             }
             Exit::Out { port, width } if port != bios::TRAP_PORT => {
                 cpu.stats.record(Exit::Out { port, width }, kind::OUT, vcpu.rip(), start);
-                (kind::OUT, self.exit_out(vcpu, host, port, width))
+                (kind::OUT, self.exit_out(vcpu, host, port, width, self.clock.nanos(start)))
+            }
+            Exit::Hypercall => {
+                cpu.stats.record(Exit::Hypercall, kind::HYPERCALL, vcpu.rip(), start);
+                (kind::HYPERCALL, self.hypercall(cpu, vcpu, host))
             }
             Exit::NestedFault(ref fault) => return self.on_fault(cpu, vcpu, host, fault, start),
             _ => return self.on_other_exit(cpu, vcpu, host, exit, start),
@@ -128,7 +135,7 @@ impl Machine {
     ) -> Resume {
         match exit {
             // `on_exit` has served them.
-            Exit::Cpuid | Exit::In { .. } | Exit::NestedFault(_) => {
+            Exit::Cpuid | Exit::In { .. } | Exit::NestedFault(_) | Exit::Hypercall => {
                 Resume::Stop(Why::Unhandled(exit.kind() as u64))
             }
             Exit::Out { .. } => self.bios_call(cpu, vcpu, host),
@@ -148,7 +155,6 @@ impl Machine {
             Exit::Rdtsc => self.rdtsc(vcpu, host),
             Exit::Rdpmc => Resume::Raise(Fault::GP0),
             Exit::Rdtscp | Exit::Invlpg => Resume::Raise(Fault::UD),
-            Exit::Hypercall => self.hypercall(cpu, vcpu, host),
             Exit::Undefined => Resume::Raise(Fault::UD),
             Exit::Exception { vector, error_code, qualification } => {
                 reflect(vector, error_code, qualification)
@@ -218,24 +224,28 @@ impl Machine {
 
     #[inline]
     fn skip<V: Vcpu>(&self, vcpu: &mut V, len: u8) {
-        let rip = vcpu.rip().wrapping_add(len.into());
-        vcpu.set_rip(match crate::insn::exec::code_bits(vcpu) {
-            64 => rip,
-            32 => rip & 0xffff_ffff,
-            _ => rip & 0xffff,
-        });
+        let rip = vcpu.rip();
+        let next = rip.wrapping_add(len.into());
+        // Without a carry out of the low 16 bits RIP is in range still, however wide the code is.
+        let carries = (next ^ rip) >> 16 != 0;
+        vcpu.set_rip(if carries { wrap(vcpu, next) } else { next });
         trap_single_step(vcpu);
     }
 
     #[inline]
     fn cpuid<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Resume {
         let (leaf, subleaf) = (vcpu.gprs().rax() as u32, vcpu.gprs().rcx() as u32);
-        let state = crate::cpuid::Dynamic {
-            apic_id: cpu.id as u32,
-            cr4: vcpu.reg(SysReg::Cr4),
-            apic_enabled: cpu.lapic.base() & 1 << 11 != 0,
+        let [a, b, c, d] = match self.cpuid.plain(leaf) {
+            Some(regs) => *regs,
+            None => {
+                let state = crate::cpuid::Dynamic {
+                    apic_id: cpu.id as u32,
+                    cr4: vcpu.reg(SysReg::Cr4),
+                    apic_enabled: cpu.lapic.base() & 1 << 11 != 0,
+                };
+                self.cpuid.get(leaf, subleaf, state)
+            }
         };
-        let [a, b, c, d] = self.cpuid.get(leaf, subleaf, state);
         let gprs = vcpu.gprs_mut();
         gprs.set_rax(a.into());
         gprs.set_rbx(b.into());
@@ -281,17 +291,32 @@ impl Machine {
         Resume::Next
     }
 
+    /// The access happens at the time of its exit.
     #[inline]
-    fn exit_in<V: Vcpu, H: Host>(&self, vcpu: &mut V, host: &H, port: u16, width: u8) -> Resume {
-        let value = self.port_in(host, port, width);
+    fn exit_in<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &mut V,
+        host: &H,
+        port: u16,
+        width: u8,
+        now: Nanos,
+    ) -> Resume {
+        let value = self.port_in(host, port, width, now);
         vcpu.gprs_mut().set_width(Gpr::Rax, width, value.into());
         self.after_io()
     }
 
     #[inline]
-    fn exit_out<V: Vcpu, H: Host>(&self, vcpu: &mut V, host: &H, port: u16, width: u8) -> Resume {
+    fn exit_out<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &mut V,
+        host: &H,
+        port: u16,
+        width: u8,
+        now: Nanos,
+    ) -> Resume {
         let value = vcpu.gprs().rax() as u32;
-        self.port_out(host, port, width, value);
+        self.port_out(host, port, width, value, now);
         self.after_io()
     }
 
@@ -403,6 +428,17 @@ impl Machine {
         self.publish_address(cpu);
         reset::power_on(vcpu);
         vcpu.set_reg(SysReg::TscOffset, self.clock.start_tsc().wrapping_neg());
+    }
+}
+
+/// RIP as the code segment's size leaves it.
+#[cold]
+#[inline(never)]
+fn wrap<V: Vcpu>(vcpu: &V, rip: u64) -> u64 {
+    match crate::insn::exec::code_bits(vcpu) {
+        64 => rip,
+        32 => rip & 0xffff_ffff,
+        _ => rip & 0xffff,
     }
 }
 

@@ -45,11 +45,11 @@ impl<H: Host> Platform for Bus<'_, H> {
     }
 
     fn port_in(&mut self, port: u16, width: u8) -> u32 {
-        self.machine.port_in(self.host, port, width)
+        self.machine.port_in(self.host, port, width, self.machine.now(self.host))
     }
 
     fn port_out(&mut self, port: u16, width: u8, value: u32) {
-        self.machine.port_out(self.host, port, width, value);
+        self.machine.port_out(self.host, port, width, value, self.machine.now(self.host));
     }
 
     fn now(&self) -> Nanos {

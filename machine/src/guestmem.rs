@@ -113,11 +113,13 @@ impl<H: Host> Memory for GuestMemory<'_, H> {
     }
 
     fn port_in(&mut self, port: u16, width: u8) -> u64 {
-        self.machine.port_in(self.host, port, width).into()
+        let now = self.machine.now(self.host);
+        self.machine.port_in(self.host, port, width, now).into()
     }
 
     fn port_out(&mut self, port: u16, width: u8, value: u64) {
-        self.machine.port_out(self.host, port, width, value as u32);
+        let now = self.machine.now(self.host);
+        self.machine.port_out(self.host, port, width, value as u32, now);
     }
 
     fn ins(&mut self, port: u16, width: u8, at: u64, count: u64) -> Result<u64, Trap> {

@@ -3,11 +3,16 @@
 use crate::Machine;
 use arch::paging::Paging;
 use arch::{Access, GuestPhys, GuestVirt, Vcpu};
+use core::sync::atomic::Ordering;
 use pvdrivers::Errno;
 use pvdrivers::abi::{Layout, Width};
 
 /// Bytes of the largest argument that is read whole.
 const LARGEST: usize = 128;
+/// Bytes of most arguments at the most: a buffer is filled with zeros first, which takes its time.
+const USUAL: usize = 32;
+/// Bytes of the smallest arguments at the most: one load gets them.
+const SMALL: usize = 8;
 
 impl Machine {
     /// Copies from the caller's linear address `at`.
@@ -41,13 +46,39 @@ impl Machine {
     ///
     /// # Errors
     /// As [`copy_from_guest`](Machine::copy_from_guest).
+    #[inline]
     pub(crate) fn claim<T: Layout, V: Vcpu>(
         &self,
         vcpu: &V,
         at: GuestVirt,
         width: Width,
     ) -> Result<T, Errno> {
-        let mut bytes = [0; LARGEST];
+        match T::size(width) {
+            size @ 0..=SMALL if (at.0 & 7) as usize + size <= SMALL => {
+                T::parse(&self.claim_word(vcpu, at)?.to_le_bytes(), width)
+            }
+            0..=USUAL => self.claim_in::<T, V, USUAL>(vcpu, at, width),
+            _ => self.claim_in::<T, V, LARGEST>(vcpu, at, width),
+        }
+    }
+
+    /// Reads the bytes from `at` to the end of the eight that are aligned.
+    #[inline(never)]
+    fn claim_word<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Result<u64, Errno> {
+        let found = self.paging_of(vcpu).translate(&self.ram, at, Access::READ);
+        let gpa = found.map_err(|_| Errno::EFAULT)?.gpa;
+        let word = self.ram.word(gpa).ok_or(Errno::EFAULT)?.load(Ordering::Relaxed);
+        Ok(word >> (8 * (gpa.0 & 7)))
+    }
+
+    /// Reads an argument of up to `SIZE` bytes.
+    fn claim_in<T: Layout, V: Vcpu, const SIZE: usize>(
+        &self,
+        vcpu: &V,
+        at: GuestVirt,
+        width: Width,
+    ) -> Result<T, Errno> {
+        let mut bytes = [0; SIZE];
         let bytes = bytes.get_mut(..T::size(width)).ok_or(Errno::E2BIG)?;
         self.copy_from_guest(vcpu, at, bytes)?;
         T::parse(bytes, width)
@@ -57,6 +88,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`copy_to_guest`](Machine::copy_to_guest).
+    #[inline]
     pub(crate) fn give<T: Layout, V: Vcpu>(
         &self,
         vcpu: &V,
@@ -64,7 +96,21 @@ impl Machine {
         width: Width,
         value: &T,
     ) -> Result<(), Errno> {
-        let mut bytes = [0; LARGEST];
+        match T::size(width) {
+            0..=USUAL => self.give_from::<T, V, USUAL>(vcpu, at, width, value),
+            _ => self.give_from::<T, V, LARGEST>(vcpu, at, width, value),
+        }
+    }
+
+    /// Writes an argument of up to `SIZE` bytes.
+    fn give_from<T: Layout, V: Vcpu, const SIZE: usize>(
+        &self,
+        vcpu: &V,
+        at: GuestVirt,
+        width: Width,
+        value: &T,
+    ) -> Result<(), Errno> {
+        let mut bytes = [0; SIZE];
         let bytes = bytes.get_mut(..T::size(width)).ok_or(Errno::E2BIG)?;
         value.store(bytes, width)?;
         self.copy_to_guest(vcpu, at, bytes)

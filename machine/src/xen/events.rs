@@ -3,20 +3,24 @@
 use super::Xen;
 use super::hypercall::{Call, Outcome};
 use crate::Machine;
+use crate::cpu::Cpu;
 use crate::host::Host;
 use arch::{SharedPage, Vcpu};
+use core::sync::atomic::Ordering;
 use pvdrivers::abi::event_channel::{
     AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, EventOp, ExpandArray,
     FIFO_LINK_BITS, InitControl, PortArg, Reset, SetPriority, Status,
 };
 use pvdrivers::abi::xen::Virq;
-use pvdrivers::event::{Deliver, Progress};
+use pvdrivers::event::{Deliver, Progress, VcpuSet};
 use pvdrivers::{DomId, Errno, Port};
 
 impl Machine {
     /// `event_channel_op(cmd, arg)`.
+    #[inline(never)]
     pub(crate) fn event_channel_op<V: Vcpu, H: Host>(
         &self,
+        cpu: &mut Cpu,
         vcpu: &mut V,
         host: &H,
         call: &Call<'_>,
@@ -30,15 +34,17 @@ impl Machine {
             };
         }
         let done = match op {
-            EventOp::SEND | EventOp::UNMASK => self.send_or_unmask(vcpu, host, call, op),
+            EventOp::SEND | EventOp::UNMASK => self.send_or_unmask(cpu, vcpu, host, call, op),
             _ => self.event_op(vcpu, host, call, op),
         };
         done.map(|()| 0).into()
     }
 
     /// What guests do all the time.
+    #[inline]
     fn send_or_unmask<V: Vcpu, H: Host>(
         &self,
+        cpu: &mut Cpu,
         vcpu: &V,
         host: &H,
         call: &Call<'_>,
@@ -51,8 +57,29 @@ impl Machine {
             _ => events.unmask(call.xen.domid, Port(port)),
         }?;
         drop(events);
-        deliver_to(host, deliver);
+        let nothing = matches!(deliver, Deliver::Nothing);
+        if !nothing && !self.deliver_to_self(cpu, call.xen, deliver) {
+            deliver_to(host, deliver);
+        }
         Ok(())
+    }
+
+    /// An event for the vCPU itself that sends it, as interrupts to oneself are: it needs neither inbox
+    /// nor kick, since it looks before its next entry. False: it is for others, or for others too.
+    #[inline]
+    fn deliver_to_self(&self, cpu: &mut Cpu, xen: &Xen, deliver: Deliver) -> bool {
+        let Deliver::Guest { dom, upcalls, pollers } = deliver else { return false };
+        let own = VcpuSet::one(cpu.id as u16);
+        if dom != xen.domid || upcalls != own || !pollers.without(own).is_empty() {
+            return false;
+        }
+        let vector =
+            xen.vcpus.get(cpu.id).map_or(0, |own| own.upcall_vector.load(Ordering::Acquire));
+        if vector != 0 {
+            cpu.lapic.accept(vector, false);
+        }
+        cpu.attention = true;
+        true
     }
 
     /// What they do while they start and end.

@@ -9,7 +9,7 @@ use crate::cpu::Cpu;
 use crate::host::{Host, Output};
 use crate::insn::exec::{code_bits, cpl};
 use arch::control::cr0;
-use arch::{Fault, Gpr, GuestPhys, GuestVirt, Nanos, Resume, SysReg, Vcpu, Why};
+use arch::{Fault, Gpr, Gprs, GuestPhys, GuestVirt, Nanos, Resume, SysReg, Vcpu, Why};
 use core::sync::atomic::Ordering;
 use pvdrivers::Errno;
 use pvdrivers::abi::xen::{
@@ -55,13 +55,10 @@ impl From<Errno> for Outcome {
     }
 }
 
-/// Where a caller has its arguments.
-const fn argument_registers(width: Width) -> [Gpr; 5] {
-    match width {
-        Width::Bits64 => [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::R10, Gpr::R8],
-        Width::Bits32 => [Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi, Gpr::Rdi],
-    }
-}
+/// Where a 64-bit caller has its arguments.
+const WIDE: [Gpr; 5] = [Gpr::Rdi, Gpr::Rsi, Gpr::Rdx, Gpr::R10, Gpr::R8];
+/// Where a 32-bit caller has its arguments.
+const NARROW: [Gpr; 5] = [Gpr::Rbx, Gpr::Rcx, Gpr::Rdx, Gpr::Rsi, Gpr::Rdi];
 
 /// A hypercall with its arguments.
 #[derive(Clone, Copy)]
@@ -73,7 +70,18 @@ pub(crate) struct Call<'a> {
     pub args: [u64; 5],
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// The call whose number and arguments are in these registers.
+    #[inline]
+    fn new(xen: &'a Xen, width: Width, gprs: &Gprs) -> Call<'a> {
+        let low = |gpr| gprs.get(gpr) & 0xffff_ffff;
+        let (number, args) = match width {
+            Width::Bits64 => (gprs.rax(), WIDE.map(|gpr| gprs.get(gpr))),
+            Width::Bits32 => (low(Gpr::Rax), NARROW.map(low)),
+        };
+        Call { xen, width, number: Hypercall(number), args }
+    }
+
     /// Argument `n` (0 to 4) as a pointer of the caller's.
     pub fn pointer(&self, n: usize) -> GuestVirt {
         GuestVirt(self.args.get(n).copied().unwrap_or(0))
@@ -81,7 +89,8 @@ impl Call<'_> {
 
     /// Changes argument `n` in the registers, for a call that goes on later.
     pub fn set_argument<V: Vcpu>(&self, vcpu: &mut V, n: usize, value: u64) {
-        if let Some(gpr) = argument_registers(self.width).get(n) {
+        let registers = if self.width == Width::Bits64 { WIDE } else { NARROW };
+        if let Some(gpr) = registers.get(n) {
             vcpu.gprs_mut().set(*gpr, value);
         }
     }
@@ -114,6 +123,7 @@ impl Machine {
     }
 
     /// VMCALL or VMMCALL.
+    #[inline(never)]
     pub(crate) fn hypercall<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -123,10 +133,7 @@ impl Machine {
         let Some(xen) = &self.xen else { return Resume::Raise(Fault::UD) };
         let width = if code_bits(vcpu) == 64 { Width::Bits64 } else { Width::Bits32 };
         let outcome = if vcpu.reg(SysReg::Cr0) & cr0::PE != 0 && cpl(vcpu) == 0 {
-            let mask = if width == Width::Bits64 { u64::MAX } else { u64::from(u32::MAX) };
-            let gprs = vcpu.gprs();
-            let args = argument_registers(width).map(|gpr| gprs.get(gpr) & mask);
-            let call = Call { xen, width, number: Hypercall(gprs.rax() & mask), args };
+            let call = Call::new(xen, width, vcpu.gprs());
             self.serve_hypercall(cpu, vcpu, host, &call)
         } else {
             Errno::EPERM.into()
@@ -145,6 +152,8 @@ impl Machine {
         resume
     }
 
+    /// Those that come often have functions of their own, so that this is but a jump to them.
+    #[inline(never)]
     fn serve_hypercall<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -153,14 +162,27 @@ impl Machine {
         call: &Call<'_>,
     ) -> Outcome {
         match call.number {
-            Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(vcpu, host, call),
+            Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(cpu, vcpu, host, call),
+            Hypercall::XEN_VERSION => self.xen_version(vcpu, call),
             Hypercall::SCHED_OP => self.sched_op(cpu, vcpu, host, call),
-            Hypercall::VCPU_OP => self.vcpu_op(cpu, vcpu, host, call).into(),
             Hypercall::SET_TIMER_OP => self.set_timer_op(cpu, call),
             Hypercall::GRANT_TABLE_OP => self.grant_table_op(vcpu, host, call),
+            _ => self.serve_other_hypercall(cpu, vcpu, host, call),
+        }
+    }
+
+    #[inline(never)]
+    fn serve_other_hypercall<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Outcome {
+        match call.number {
+            Hypercall::VCPU_OP => self.vcpu_op(cpu, vcpu, host, call).into(),
             Hypercall::MULTICALL => self.multicall(cpu, vcpu, host, call),
             Hypercall::MEMORY_OP => self.memory_op(vcpu, host, call),
-            Hypercall::XEN_VERSION => self.xen_version(vcpu, call).into(),
             Hypercall::HVM_OP => self.hvm_op(vcpu, host, call).into(),
             Hypercall::CONSOLE_IO => self.console_io(vcpu, host, call).into(),
             Hypercall::VM_ASSIST => vm_assist(call).into(),

@@ -12,6 +12,7 @@ use pvdrivers::{Errno, Port};
 
 impl Machine {
     /// `sched_op(cmd, arg)`.
+    #[inline(never)]
     pub(crate) fn sched_op<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,

@@ -1,6 +1,6 @@
 //! `HYPERVISOR_xen_version`: who Xen is. Xen public "version.h", "features.h".
 
-use super::hypercall::Call;
+use super::hypercall::{Call, Outcome};
 use crate::Machine;
 use arch::Vcpu;
 use pvdrivers::Errno;
@@ -33,13 +33,22 @@ fn field<const N: usize>(text: &str) -> [u8; N] {
 }
 
 impl Machine {
-    /// `xen_version(cmd, arg)`.
-    pub(crate) fn xen_version<V: Vcpu>(&self, vcpu: &mut V, call: &Call<'_>) -> Result<u64, Errno> {
+    /// `xen_version(cmd, arg)`. Linux asks for the version where it wants to make some exit.
+    #[inline]
+    pub(crate) fn xen_version<V: Vcpu>(&self, vcpu: &mut V, call: &Call<'_>) -> Outcome {
+        match VersionOp(call.args[0] as u32) {
+            VersionOp::VERSION => Outcome::Done(VERSION.into()),
+            _ => self.tell_version(vcpu, call).into(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_version<V: Vcpu>(&self, vcpu: &mut V, call: &Call<'_>) -> Result<u64, Errno> {
         let Call { xen, width, .. } = *call;
         let at = call.pointer(1);
         let text = |vcpu: &V, bytes: &[u8]| self.copy_to_guest(vcpu, at, bytes).map(|()| 0);
         match VersionOp(call.args[0] as u32) {
-            VersionOp::VERSION => Ok(VERSION.into()),
             VersionOp::EXTRAVERSION => text(vcpu, &field::<EXTRAVERSION_LEN>(EXTRA)),
             VersionOp::COMPILE_INFO => {
                 let info = CompileInfo { compiler: "rustc", by: "xenolith", domain: "", date: "" };

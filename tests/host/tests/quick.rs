@@ -1,6 +1,6 @@
 //! What the quick ways around a page walk and around `before_entry` must not miss.
 
-use arch::{Access, SysReg, Vcpu};
+use arch::{Access, Exit, SysReg, Vcpu};
 use host_tests::{Guest, Mode};
 
 const IO_APIC: u64 = 0xfec0_0000;
@@ -93,4 +93,26 @@ fn a_priority_raised_over_a_waiting_interrupt_asks_for_its_fall() {
     mmio(&mut guest, 0xfee0_0080, 0);
     assert_eq!(guest.enter(0), Some(None));
     assert_eq!(guest.vcpus[0].window, (true, false, 0));
+}
+
+#[test]
+fn rip_wraps_at_the_end_of_16_bit_code_and_nowhere_before() {
+    for (mode, rip, next) in [
+        (Mode::Real, 0x8ffe, 0x9000),
+        (Mode::Real, 0xfffe, 0),
+        (Mode::Protected, 0xfffe, 0x1_0000),
+        (Mode::Protected, 0x1_fffe, 0x2_0000),
+    ] {
+        let mut guest = Guest::new();
+        guest.set_mode(0, mode);
+        // CPUID.
+        guest.store(rip, 2, 0xa20f);
+        // The second time its length is known.
+        for _ in 0..2 {
+            guest.vcpus[0].next_rip = None;
+            guest.vcpus[0].set_rip(rip);
+            assert_eq!(guest.exit(Exit::Cpuid), None);
+            assert_eq!(guest.vcpus[0].rip, next, "{rip:#x}");
+        }
+    }
 }

@@ -252,7 +252,7 @@ fn an_event_comes_by_the_callback_vector_when_interrupts_are_open() {
         xen.set_up_events(0xf3);
         let port = xen.bind_ipi(0);
         assert_eq!(xen.send(port), 0);
-        assert_eq!(xen.announce(), [(0, true)]);
+        assert_eq!(xen.announce(), [], "who sends to itself needs no telling");
         assert_eq!(xen.guest.enter(0), Some(None), "closed");
         assert!(xen.guest.vcpus[0].window.0, "a window is asked for");
         xen.guest.vcpus[0].rflags |= 0x200;
@@ -291,11 +291,41 @@ fn a_vcpu_with_a_vector_of_its_own_gets_events_through_its_local_apic() {
     assert_eq!(xen.set_param(hvm_params::HvmParam::CALLBACK_IRQ, 1), 0);
     let port = xen.bind_ipi(0);
     assert_eq!(xen.send(port), 0);
-    xen.announce();
+    assert_eq!(xen.announce(), [], "who sends to itself needs no telling");
     assert_eq!(xen.guest.enter(0), Some(Some(Event::interrupt(0x55))));
     let (result, _) =
         xen.call_with(Hypercall::HVM_OP, &[op], hvm_op::UpcallVector { vcpu: 0, vector: 15 });
     assert_eq!(result, Errno::EINVAL.code());
+}
+
+#[test]
+fn an_event_for_another_vcpu_is_announced_to_that_one_alone() {
+    let mut xen = XenGuest::new(Width::Bits64, 2);
+    xen.set_up_events(0xf3);
+    let port = xen.bind_ipi(1);
+    assert_eq!(xen.send(port), 0);
+    assert_eq!(xen.announce(), [(1, true)]);
+    xen.guest.vcpus[0].rflags |= 0x200;
+    assert_eq!(xen.guest.enter(0), Some(None));
+}
+
+#[test]
+fn the_smallest_argument_is_found_wherever_it_lies() {
+    let mut xen = XenGuest::new(Width::Bits64, 1);
+    xen.set_up_events(0xf3);
+    let port = xen.bind_ipi(0);
+    // In one word of memory, across two of them, and across two pages.
+    for at in [ARG, ARG + 4, ARG + 5, ARG + 0xffe] {
+        xen.guest.store(at, 4, port.into());
+        let op = event_channel::EventOp::SEND.0.into();
+        assert_eq!(xen.call(Hypercall::EVENT_CHANNEL_OP, &[op, at]), 0, "{at:#x}");
+        xen.guest.store(at, 4, 0);
+        let error = Errno::EINVAL.code();
+        assert_eq!(xen.call(Hypercall::EVENT_CHANNEL_OP, &[op, at]), error, "{at:#x}");
+    }
+    let op = event_channel::EventOp::SEND.0.into();
+    let nowhere = 0x7000_0000_0000;
+    assert_eq!(xen.call(Hypercall::EVENT_CHANNEL_OP, &[op, nowhere]), Errno::EFAULT.code());
 }
 
 #[test]
