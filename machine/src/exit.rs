@@ -292,7 +292,7 @@ impl Machine {
     }
 
     /// The access happens at the time of its exit.
-    #[inline]
+    #[inline(always)]
     fn exit_in<V: Vcpu, H: Host>(
         &self,
         vcpu: &mut V,
@@ -306,7 +306,7 @@ impl Machine {
         self.after_io()
     }
 
-    #[inline]
+    #[inline(always)]
     fn exit_out<V: Vcpu, H: Host>(
         &self,
         vcpu: &mut V,

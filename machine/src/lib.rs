@@ -287,6 +287,7 @@ impl Machine {
     }
 
     /// Runs `work` on the locked board and then carries out its effects.
+    #[inline]
     pub(crate) fn on_board<H: Host, R>(
         &self,
         host: &H,

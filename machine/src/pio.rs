@@ -7,13 +7,13 @@ use arch::Nanos;
 
 impl Machine {
     /// Reads a port at the time `now`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn port_in<H: Host>(&self, host: &H, port: u16, width: u8, now: Nanos) -> u32 {
         self.on_board(host, |board, fx| board.port_in(port, width, now, fx))
     }
 
     /// Writes a port at the time `now`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn port_out<H: Host>(&self, host: &H, port: u16, width: u8, value: u32, now: Nanos) {
         self.on_board(host, |board, fx| board.port_out(self.vram, port, width, value, now, fx));
     }

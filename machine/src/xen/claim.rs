@@ -46,7 +46,7 @@ impl Machine {
     ///
     /// # Errors
     /// As [`copy_from_guest`](Machine::copy_from_guest).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim<T: Layout, V: Vcpu>(
         &self,
         vcpu: &V,
