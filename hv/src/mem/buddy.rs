@@ -19,6 +19,9 @@ pub enum Prefer {
     Below(usize),
 }
 
+/// Frames below 1 MiB.
+const LOW_FRAMES: usize = 256;
+
 /// A buddy allocator over frames `0..frames`, all taken at first.
 #[derive(Debug)]
 pub struct Buddy<'a> {
@@ -90,13 +93,18 @@ impl<'a> Buddy<'a> {
     /// Takes a block of 2^`order` frames; its first frame.
     pub fn alloc(&mut self, order: usize, prefer: Prefer) -> Option<usize> {
         assert!(order <= MAX_ORDER);
-        let (from, frame) = (order..ORDERS).find_map(|o| {
-            let frame = self.find(o, prefer == Prefer::High)? << o;
-            match prefer {
-                Prefer::Below(limit) if frame + (1 << order) > limit => None,
-                _ => Some((o, frame)),
-            }
-        })?;
+        let search = |least: usize| {
+            (order..ORDERS).find_map(|o| {
+                let frame = self.find(o, prefer == Prefer::High)? << o;
+                match prefer {
+                    Prefer::Below(limit) if frame + (1 << order) > limit => None,
+                    Prefer::High if frame < least => None,
+                    _ => Some((o, frame)),
+                }
+            })
+        };
+        // A larger block is split before low memory is touched, which starting CPUs need.
+        let (from, frame) = search(LOW_FRAMES).or_else(|| search(0))?;
         self.clear(from, frame >> from);
         let mut frame = frame;
         for o in (order..from).rev() {
@@ -243,6 +251,19 @@ mod tests {
         assert_eq!(buddy.alloc(0, Prefer::Below(256)), Some(0));
         assert_eq!(buddy.alloc(9, Prefer::Below(256)), None);
         assert_eq!(buddy.free_frames(), 998);
+    }
+
+    #[test]
+    fn single_pages_come_from_large_blocks_before_low_memory_is_touched() {
+        let mut bits = storage(1024);
+        let mut buddy = Buddy::new(&mut bits, 1024);
+        buddy.free_range(1, 160);
+        buddy.free_range(512, 1024);
+        for _ in 0..512 {
+            assert!(buddy.alloc(0, Prefer::High).is_some_and(|frame| frame >= 512));
+        }
+        assert!(buddy.alloc(0, Prefer::High).is_some_and(|frame| frame < 160), "or else that");
+        assert!(buddy.alloc(0, Prefer::Below(256)).is_some());
     }
 
     #[test]
