@@ -2,6 +2,7 @@
 //! mark in memory.
 
 use crate::sample::{Bench, skip};
+use crate::xen;
 use core::arch::{asm, global_asm};
 use core::sync::atomic::{AtomicBool, Ordering};
 use support::{apic, idt, pic, smp};
@@ -46,6 +47,7 @@ pub fn all(bench: &mut Bench) {
     if smp::start() < 2 {
         skip("ipi", "one CPU");
         skip("ipi_halt", "one CPU");
+        skip("xen_event_to_halted_vcpu", "one CPU");
         return;
     }
     idt::gate(VECTOR, bench_remote_handler as *const () as u64, 0x8e, 0);
@@ -58,6 +60,9 @@ pub fn all(bench: &mut Bench) {
             pic::wait_us(200);
             send()
         });
+        if name == "ipi_halt" {
+            xen::to_other(bench);
+        }
         ENOUGH.store(true, Ordering::Relaxed);
         let _ = send();
         assert!(smp::wait(1, 2000), "the other CPU does not come back");

@@ -204,7 +204,13 @@ pub fn callback_by(vector: u8) {
 
 /// Takes the announcement of events: clears `evtchn_upcall_pending` and the selector of vCPU 0.
 pub fn take_upcall() -> u64 {
-    let info = shared_info();
+    take_upcall_of(0)
+}
+
+/// The same of vCPU `vcpu`, of the 32 that have their `vcpu_info` in the shared info page.
+pub fn take_upcall_of(vcpu: usize) -> u64 {
+    assert!(vcpu < 32, "vCPU {vcpu}");
+    let info = shared_info() + vcpu * 64;
     // SAFETY: both lie in the shared info page, which stays mapped, and are aligned.
     unsafe {
         AtomicU8::from_ptr(info as *mut u8).swap(0, Ordering::SeqCst);
