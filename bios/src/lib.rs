@@ -41,4 +41,4 @@ pub use platform::{
 pub use post::pci::PM_BASE;
 pub use rom::{ROM, ROM_BASE, Service, TRAP_PORT, service_at};
 pub use saved::BadState;
-pub use tables::{Pointer, Tables};
+pub use tables::{Pointer, Tables, pvh_tables};

@@ -51,7 +51,7 @@ impl fmt::Display for KernelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             KernelError::NotLinux => {
-                "the kernel is no bzImage (no Linux boot header); give vmlinuz, not vmlinux"
+                "the kernel is no bzImage (no Linux boot header); give vmlinuz, or start an ELF kernel with type = \"pvh\""
             }
             KernelError::TooOld => "the kernel's boot protocol is older than 2.03",
             KernelError::Truncated => "the kernel image is cut short",

@@ -141,7 +141,7 @@ impl Machine {
             Exit::Out { .. } => self.bios_call(cpu, vcpu, host),
             Exit::Rdmsr => self.rdmsr(cpu, vcpu, host),
             Exit::Wrmsr => self.wrmsr(cpu, vcpu, host),
-            Exit::Hlt => Resume::Park,
+            Exit::Hlt => self.halt(cpu, vcpu),
             Exit::InterruptWindow | Exit::NmiWindow | Exit::TprBelowThreshold => look_again(cpu),
             Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer => look_again(cpu),
             Exit::StringIo(_) => self.emulate_io(cpu, vcpu, host),
@@ -252,6 +252,20 @@ impl Machine {
         gprs.set_rcx(c.into());
         gprs.set_rdx(d.into());
         Resume::Next
+    }
+
+    /// HLT. A vCPU of a PVH guest that halts with interrupts closed switches itself off, and the last one the guest, as
+    /// in Xen ("hvm_hlt"): Linux powers off that way, where there is no power management to ask.
+    #[inline]
+    fn halt<V: Vcpu>(&self, cpu: &Cpu, vcpu: &V) -> Resume {
+        if self.is_pvh()
+            && vcpu.rflags() & rflags::IF == 0
+            && !cpu.nmi
+            && self.xen.as_ref().is_some_and(|xen| xen.set_down(cpu.id))
+        {
+            return Resume::Stop(Why::PowerOff);
+        }
+        Resume::Park
     }
 
     fn rdmsr<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
@@ -428,6 +442,14 @@ impl Machine {
         self.publish_address(cpu);
         reset::power_on(vcpu);
         vcpu.set_reg(SysReg::TscOffset, self.clock.start_tsc().wrapping_neg());
+        let Some(pvh) = &self.pvh else { return };
+        cpu.msrs.cache_everything();
+        // A kernel that does not fit is refused before anything runs.
+        if cpu.id == 0
+            && let Ok(places) = pvh.places(self.ram.low_size(), self.bios_config.acpi)
+        {
+            reset::pvh_start(vcpu, places.entry, places.info);
+        }
     }
 }
 

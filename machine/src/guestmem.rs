@@ -50,7 +50,7 @@ impl<'a, H: Host> GuestMemory<'a, H> {
         count: u64,
         access: Access,
     ) -> Result<Option<(GuestPhys, usize)>, Trap> {
-        if !matches!(port, 0x1f0 | 0x170) || width < 2 {
+        if !matches!(port, 0x1f0 | 0x170) || width < 2 || self.machine.is_pvh() {
             return Ok(None);
         }
         let gpa = self.translate(at, access)?;

@@ -198,6 +198,10 @@ impl Machine {
                 return false;
             }
             cpu.activity = Activity::Running;
+            if let Some(xen) = &self.xen {
+                // An NMI brings one back that has switched itself off.
+                xen.set_up(cpu.id);
+            }
         }
         if cpu.activity == Activity::WaitForDisk {
             let wakes = self.disk_ready() || cpu.nmi || (waiting && enabled);

@@ -34,6 +34,7 @@ pub mod memmap;
 mod msrs;
 mod nics;
 mod pio;
+pub mod pvh;
 mod reset;
 pub mod stats;
 mod taskswitch;
@@ -59,7 +60,8 @@ use devmodel::rtc::WallClock;
 use disks::{BiosIo, Drives};
 use holes::Holes;
 use inbox::Inbox;
-use memmap::MemMap;
+use memmap::{Flat, MemMap};
+use pvh::Pvh;
 use spin::Mutex;
 use xen::time::Pvclock;
 use xen::{Xen, XenConfig};
@@ -89,6 +91,8 @@ pub struct MachineConfig {
     pub bios: BiosConfig,
     /// A Linux kernel to start instead of a disk.
     pub kernel: Option<Kernel>,
+    /// A kernel to start by the PVH protocol, without firmware and without the board's devices.
+    pub pvh: Option<Pvh>,
     /// Files for foreign firmware to find in fw_cfg, such as `vgaroms/vgabios.bin`.
     pub firmware_files: Vec<(&'static str, &'static [u8])>,
     /// Xen's interface, if the guest is to find it.
@@ -105,6 +109,7 @@ pub struct Machine {
     pub(crate) rom: &'static [u8],
     pub(crate) own_firmware: bool,
     kernel: Option<Kernel>,
+    pub(crate) pvh: Option<Pvh>,
     pub(crate) clock: Clock,
     pub(crate) cpuid: CpuidPolicy,
     pub(crate) memmap: Mutex<MemMap>,
@@ -141,13 +146,18 @@ impl Machine {
             nics,
             bios: mut bios_config,
             kernel,
+            pvh,
             firmware_files,
             xen,
         } = config;
         let vcpus = vcpus.max(1);
         let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
         let vram_bytes = vram.len() as u64 * 4;
-        let memmap = MemMap::new(ram.low_size(), ram.high_size(), rom.len() as u64, vram_bytes);
+        let (low, high) = (ram.low_size(), ram.high_size());
+        let memmap = match pvh {
+            None => MemMap::new(low, high, rom.len() as u64, vram_bytes),
+            Some(_) => MemMap::flat(low, high, Flat { acpi: bios_config.acpi }),
+        };
         let mut cpuid = CpuidPolicy::new(host_cpuid, vcpus as u32, clock.tsc_khz());
         let holes = Arc::new(Holes::new(&ram));
         let xen_platform = xen.is_some_and(|xen| xen.platform_pci);
@@ -177,8 +187,9 @@ impl Machine {
             holes,
             vram,
             rom,
-            own_firmware: firmware.is_none(),
+            own_firmware: firmware.is_none() && pvh.is_none(),
             kernel,
+            pvh,
             clock,
             cpuid,
             memmap: Mutex::new(memmap),
@@ -272,6 +283,19 @@ impl Machine {
         if !self.let_go(host) || !self.refill(host) {
             return false;
         }
+        if let Some(pvh) = &self.pvh {
+            if let Err(error) = pvh.place(&self.ram, &self.bios_config) {
+                log::error!("{error}");
+                return false;
+            }
+        } else if !self.place_firmware() {
+            return false;
+        }
+        self.memmap.lock().map_all(host) && self.xen_power_on(host)
+    }
+
+    /// Copies the firmware below 1 MiB, and a kernel beside it. False where that does not fit.
+    fn place_firmware(&self) -> bool {
         let shadow = self.rom.len().min(128 << 10);
         let start = memmap::MEGABYTE - shadow as u64;
         let image = &self.rom[self.rom.len() - shadow..];
@@ -283,7 +307,14 @@ impl Machine {
             log::error!("{error}");
             return false;
         }
-        self.memmap.lock().map_all(host) && self.xen_power_on(host)
+        true
+    }
+
+    /// Whether it started by the PVH protocol, and has none of the board's devices.
+    #[must_use]
+    #[inline]
+    pub fn is_pvh(&self) -> bool {
+        self.pvh.is_some()
     }
 
     /// Runs `work` on the locked board and then carries out its effects.
@@ -365,6 +396,9 @@ impl Machine {
 
     /// Makes the memory map follow the chips.
     fn remap<H: Host>(&self, host: &H, fx: &effects::Effects) {
+        if self.is_pvh() {
+            return;
+        }
         let board = self.board.lock();
         let mut map = self.memmap.lock();
         if fx.remap {

@@ -2,6 +2,7 @@
 
 use crate::host::{Backing, Host};
 use crate::nics::MAX_NICS;
+use crate::pvh;
 use alloc::vec::Vec;
 use arch::addr::{LARGE_PAGE, PAGE_SIZE};
 use arch::ram::HIGH_RAM;
@@ -74,6 +75,13 @@ pub struct Windows {
     pub nics: [(u64, u32); MAX_NICS],
 }
 
+/// What a PVH guest's memory map has beside RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flat {
+    /// Whether there are ACPI tables.
+    pub acpi: bool,
+}
+
 /// The memory map of one guest.
 #[derive(Clone, Debug)]
 pub struct MemMap {
@@ -82,6 +90,8 @@ pub struct MemMap {
     high_ram: u64,
     rom_bytes: u64,
     vram_bytes: u64,
+    /// A PVH guest's: RAM and nothing else, with ACPI tables or without. `None` for a PC's.
+    flat: Option<Flat>,
     // Guest-visible
     /// Which 16 KiB blocks from C0000h are writable.
     writable: u16,
@@ -102,6 +112,7 @@ impl MemMap {
             high_ram,
             rom_bytes,
             vram_bytes,
+            flat: None,
             writable: 0,
             windows: Windows::default(),
             a20: true,
@@ -109,10 +120,20 @@ impl MemMap {
         }
     }
 
+    /// A PVH guest's map: RAM from 0 and from 4 GiB, and no device.
+    #[must_use]
+    pub fn flat(low_ram: u64, high_ram: u64, flat: Flat) -> MemMap {
+        MemMap { flat: Some(flat), ..MemMap::new(low_ram, high_ram, 0, 0) }
+    }
+
     /// What lies at `gpa`. The local APIC is not here: it is each vCPU's own.
     #[must_use]
     pub fn find(&self, gpa: GuestPhys) -> Region {
         let at = gpa.0;
+        if self.flat.is_some() {
+            let high = at >= HIGH_RAM && at - HIGH_RAM < self.high_ram;
+            return if at < self.low_ram || high { Region::Ram } else { Region::Hole };
+        }
         if at < VGA_WINDOW || (MEGABYTE..self.low_ram).contains(&at) {
             return if at < self.low_ram { Region::Ram } else { Region::Hole };
         }
@@ -184,6 +205,10 @@ impl MemMap {
         let map = |from: u64, to: u64, backing, perm| {
             from >= to || host.map(GuestPhys(from), to - from, backing, perm)
         };
+        if self.flat.is_some() {
+            return map(0, low, Backing::Ram, Perm::RWX)
+                && map(HIGH_RAM, HIGH_RAM + self.high_ram, Backing::Ram, Perm::RWX);
+        }
         map(0, low.min(VGA_WINDOW), Backing::Ram, Perm::RWX)
             && self.map_shadow(host, u16::MAX)
             && map(MEGABYTE, low.min(LARGE_PAGE), Backing::Ram, Perm::RWX)
@@ -292,6 +317,9 @@ impl MemMap {
     /// The address map that firmware reports: (start, bytes, E820 type).
     #[must_use]
     pub fn e820(&self) -> Vec<(u64, u64, u32)> {
+        if let Some(Flat { acpi }) = self.flat {
+            return pvh::memory_map(self.low_ram, self.high_ram, acpi);
+        }
         let mut map = alloc::vec![(0, VGA_WINDOW.min(self.low_ram), 1)];
         if self.low_ram > MEGABYTE {
             map.push((MEGABYTE, self.low_ram - MEGABYTE, 1));

@@ -105,6 +105,11 @@ impl Msrs {
         }
     }
 
+    /// MTRRs on, and all memory write-back: where no firmware sets them up.
+    pub(crate) fn cache_everything(&mut self) {
+        self.mtrr_def_type = 0x806;
+    }
+
     fn write_mtrr(&mut self, msr: u32, value: u64, physical_bits: u8) -> Result<(), Fault> {
         let address = (1u64 << physical_bits) - 1;
         // SDM 3A "Memory Type Range Registers (MTRRs)": reserved bits and types fault.

@@ -7,6 +7,26 @@ use arch::{Blocking, SegReg, Segment, SysReg, Vcpu};
 /// Family, model and stepping in EDX after reset; what firmware sees before CPUID.
 const SIGNATURE: u64 = 0x600;
 
+/// Segments of PVH's start: flat, 32 bits, code that can be read and data that can be written.
+const FLAT_CODE: Segment = Segment { selector: 8, base: 0, limit: u32::MAX, access: 0xc09b };
+const FLAT_DATA: Segment = Segment { selector: 16, base: 0, limit: u32::MAX, access: 0xc093 };
+/// A busy 32-bit task state.
+const TASK: Segment = Segment { selector: 0, base: 0, limit: 0x67, access: 0x8b };
+
+/// What the first vCPU of a PVH guest starts with (Xen docs "misc/pvh"): protected mode without paging, interrupts closed,
+/// EBX at the start info record.
+pub fn pvh_start<V: Vcpu>(vcpu: &mut V, entry: u32, info: u64) {
+    vcpu.set_reg(SysReg::Cr0, cr0::ET | cr0::PE);
+    vcpu.set_segment(SegReg::Cs, FLAT_CODE);
+    for reg in [SegReg::Ds, SegReg::Es, SegReg::Ss, SegReg::Fs, SegReg::Gs] {
+        vcpu.set_segment(reg, FLAT_DATA);
+    }
+    vcpu.set_segment(SegReg::Tr, TASK);
+    vcpu.gprs_mut().set_rdx(0);
+    vcpu.gprs_mut().set_rbx(info);
+    vcpu.set_rip(entry.into());
+}
+
 /// State after INIT: as after power-on, but CR0.CD and NW, FPU and MSRs stay.
 pub fn init<V: Vcpu>(vcpu: &mut V) {
     for n in arch::Gpr::ALL {

@@ -155,10 +155,7 @@ pub(super) fn madt(config: &BiosConfig) -> Vec<u8> {
     let mut out = Vec::new();
     out.w32(0xfee0_0000);
     out.w32(1); // 8259s too
-    for (n, &id) in (0u8..).zip(&config.apic_ids) {
-        out.extend_from_slice(&[0, 8, n, id]);
-        out.w32(1);
-    }
+    local_apics(&mut out, config);
     out.extend_from_slice(&[1, 12, config.ioapic_id, 0]);
     out.w32(0xfec0_0000);
     out.w32(0);
@@ -173,6 +170,14 @@ pub(super) fn madt(config: &BiosConfig) -> Vec<u8> {
     // NMI at LINT1 of every processor.
     out.extend_from_slice(&[4, 6, 0xff, 0, 0, 1]);
     out
+}
+
+/// ACPI 2.0 "Processor Local APIC", one for each vCPU.
+pub(super) fn local_apics(out: &mut Vec<u8>, config: &BiosConfig) {
+    for (n, &id) in (0..=u8::MAX).zip(&config.apic_ids) {
+        out.extend_from_slice(&[0, 8, n, id]);
+        out.w32(1);
+    }
 }
 
 /// IA-PC HPET 1.0a "The ACPI HPET Description Table", behind the header.

@@ -58,12 +58,18 @@ fn name(path: &str) -> Path {
     Path::new(path)
 }
 
-/// The AML behind the table header.
-pub(super) fn body(config: &BiosConfig, floppy: bool) -> Vec<u8> {
+/// The processors.
+pub(super) fn processors(config: &BiosConfig) -> Vec<u8> {
     let mut out = Vec::new();
     let processors: Vec<Raw> = (0..config.apic_ids.len().min(255)).map(processor).collect();
     let processors = processors.iter().map(|cpu| cpu as &dyn Aml).collect();
     Scope::new(name("\\_PR_"), processors).to_aml_bytes(&mut out);
+    out
+}
+
+/// The AML behind the table header.
+pub(super) fn body(config: &BiosConfig, floppy: bool) -> Vec<u8> {
+    let mut out = processors(config);
     let mut soft_off = PackageBuilder::new();
     for _ in 0..4 {
         soft_off.add_element(&ZERO);

@@ -6,11 +6,13 @@ mod dsdt;
 mod files;
 mod mp;
 pub(crate) mod pir;
+mod pvh;
 mod smbios;
 #[cfg(test)]
 mod tests;
 
 pub use files::{Pointer, Tables};
+pub use pvh::pvh_tables;
 
 use crate::caller::Call;
 use crate::platform::Platform;

@@ -29,6 +29,7 @@ struct Draft {
     firmware: Option<u32>,
     ramdisk: u32,
     localtime: u32,
+    xen: u32,
 }
 
 /// A fault, with its line where that is another than the value's first.
@@ -206,7 +207,10 @@ const KEYS: &[(&str, Setter)] = &[
     ("on_crash", |config, _, _, value| set(&mut config.on_crash, action(value))),
     ("on_watchdog", |config, _, _, value| set(&mut config.on_watchdog, action(value))),
     ("xen_platform_pci", |config, _, _, value| set(&mut config.xen_platform_pci, yes_or_no(value))),
-    ("xen", |config, _, _, value| set(&mut config.xen, yes_or_no(value))),
+    ("xen", |config, draft, line, value| {
+        draft.xen = line;
+        set(&mut config.xen, yes_or_no(value))
+    }),
     ("viridian", |config, _, _, value| set(&mut config.viridian, yes_or_no(value))),
     ("hpet", |config, _, _, value| set(&mut config.hpet, yes_or_no(value))),
     ("acpi", |config, _, _, value| set(&mut config.acpi, yes_or_no(value))),
@@ -282,8 +286,8 @@ fn check_length(value: &Value) -> Result<(), At> {
 
 /// Keys against each other.
 fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Located)> {
-    let Draft { name, maxmem, maxvcpus, cmdline, root, extra, firmware, ramdisk, localtime } =
-        draft;
+    let Draft { name, maxmem, maxvcpus, cmdline, root, extra, .. } = draft;
+    let Draft { firmware, ramdisk, localtime, xen, .. } = draft;
     config.name = name.ok_or(("name", (0, Problem::Missing)))?;
     config.max_memory_mib = config.memory_mib;
     if let Some((line, mib)) = maxmem {
@@ -332,6 +336,9 @@ fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Lo
         && let Some(line) = firmware
     {
         return Err(("firmware", (line, Problem::Conflict("not with type = \"pvh\""))));
+    }
+    if config.kind == GuestKind::Pvh && !config.xen {
+        return Err(("xen", (xen, Problem::Conflict("must be 1 with type = \"pvh\""))));
     }
     if config.localtime && config.rtc_offset_s != 0 {
         let problem = Problem::Conflict("give either localtime or rtc_timeoffset");

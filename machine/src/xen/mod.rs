@@ -167,6 +167,7 @@ impl Xen {
         }
         self.shutdown_code.store(u32::MAX, Ordering::Relaxed);
         self.vcpus.iter().for_each(XenVcpu::reset);
+        self.set_up(0);
         let taken = self.mapped.iter().map(|gfn| gfn.swap(u64::MAX, Ordering::Relaxed));
         taken.filter(|gfn| *gfn != u64::MAX)
     }

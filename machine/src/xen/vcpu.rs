@@ -117,13 +117,21 @@ impl Xen {
     /// A vCPU was started. The first one always is.
     pub(crate) fn set_up(&self, vcpu: usize) {
         if let Some(slot) = self.vcpus.get(vcpu) {
-            slot.up.store(true, Ordering::Relaxed);
+            slot.up.store(true, Ordering::SeqCst);
         }
     }
 
     fn is_up(&self, vcpu: usize) -> bool {
-        let up = |slot: &XenVcpu| slot.up.load(Ordering::Relaxed);
-        vcpu == 0 || self.vcpus.get(vcpu).is_some_and(up)
+        self.vcpus.get(vcpu).is_some_and(|slot| slot.up.load(Ordering::SeqCst))
+    }
+
+    /// A vCPU has switched itself off. True: it was the last one.
+    pub(crate) fn set_down(&self, vcpu: usize) -> bool {
+        if let Some(slot) = self.vcpus.get(vcpu) {
+            slot.up.store(false, Ordering::SeqCst);
+        }
+        // Of two that do so at once, one at least sees both.
+        !(0..self.vcpus.len()).any(|vcpu| self.is_up(vcpu))
     }
 
     /// Where a vCPU's `struct vcpu_info` is: page, and offset in it. `None` for a vCPU beyond the 32 of

@@ -8,6 +8,7 @@ use arch::{
 };
 use bios::BiosConfig;
 use devmodel::rtc::WallClock;
+use machine::pvh::Pvh;
 use machine::xen::{Hub, XenConfig};
 use machine::{Clock, Cpu, Drive, Machine, MachineConfig, Nic, SLOTS};
 use pvdrivers::DomId;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub xen: bool,
     /// It finds Xen's interface, as this domain among those of a hub.
     pub domain: Option<(DomId, &'static Hub)>,
+    /// A kernel that starts by the PVH protocol; vCPUs stay as they start.
+    pub pvh: Option<Pvh>,
 }
 
 impl Default for Setup {
@@ -64,6 +67,7 @@ impl Default for Setup {
             firmware: None,
             xen: false,
             domain: None,
+            pvh: None,
         }
     }
 }
@@ -129,8 +133,9 @@ impl Guest {
     /// A guest after power-on; all vCPUs in real mode at [`CODE`].
     #[must_use]
     pub fn with(setup: Setup) -> Guest {
-        let Setup { low, high, vcpus, drives, memory, nics, firmware, xen, domain } = setup;
+        let Setup { low, high, vcpus, drives, memory, nics, firmware, xen, domain, pvh } = setup;
         let domain = domain.or_else(|| xen.then(|| (DomId(1), &*Box::leak(Box::new(Hub::new())))));
+        let starts = pvh.is_some();
         let (ram, vram) = memory.unwrap_or_else(|| (leak_ram(low, high), leak_vram()));
         let host = MockHost::new(ram);
         let mut built = [None; SLOTS];
@@ -151,6 +156,7 @@ impl Guest {
             nics,
             bios: BiosConfig::default(),
             kernel: None,
+            pvh,
             firmware_files: Vec::new(),
             xen: domain.map(|(domid, hub)| XenConfig {
                 domid,
@@ -166,7 +172,9 @@ impl Guest {
         assert!(guest.machine.power_on(&guest.host));
         for n in 0..vcpus {
             guest.machine.reset_vcpu(&mut guest.cpus[n], &mut guest.vcpus[n]);
-            guest.set_mode(n, Mode::Real);
+            if !starts {
+                guest.set_mode(n, Mode::Real);
+            }
         }
         guest.host.take_calls();
         guest

@@ -71,6 +71,11 @@ fn no_task_switch_panics() {
 }
 
 #[test]
+fn no_kernel_for_pvh_panics_and_what_is_taken_lies_in_memory() {
+    run(target("pvh_kernel"), 1_000, 400);
+}
+
+#[test]
 fn nothing_that_a_guest_sends_to_the_store_panics_or_leaves_something() {
     run(target("xenstore"), 150, 6000);
 }

@@ -23,6 +23,70 @@ pub fn config(data: &[u8]) {
     }
 }
 
+/// Reads a kernel for PVH: noise, or a small good one with some bytes changed.
+pub fn pvh_kernel(data: &[u8]) {
+    use ::machine::pvh::elf::Elf;
+    let _ = Elf::parse(data);
+    let mut input = Input::new(data);
+    let mut bytes = GOOD.to_vec();
+    while !input.is_empty() {
+        let at = usize::from(input.u8()) % bytes.len();
+        bytes[at] = input.u8();
+        if let Ok(elf) = Elf::parse(&bytes) {
+            let inside = |at: u64| (elf.start..elf.end).contains(&at);
+            assert!(inside(elf.entry.into()) && elf.end <= 1 << 32);
+            assert!(elf.segments().all(|part| part.bytes.len() as u64 <= part.size));
+        }
+    }
+}
+
+/// A 32-bit kernel of one segment at 1 MiB, and its note.
+const GOOD: [u8; 140] = {
+    let mut file = [0; 140];
+    let fields: [(usize, u32); 19] = [
+        (0, 0x464c_457f),
+        (4, 0x0101),
+        (16, 3 << 16 | 2),
+        (28, 52),
+        (40, 32 << 16),
+        (44, 2),
+        (52, 1),
+        (56, 136),
+        (64, 0x10_0000),
+        (68, 4),
+        (72, 64),
+        (84, 4),
+        (88, 116),
+        (100, 20),
+        (116, 4),
+        (120, 4),
+        (124, 18),
+        (128, 0x006e_6558),
+        (132, 0x10_0000),
+    ];
+    let mut n = 0;
+    while n < fields.len() {
+        let (at, value) = fields[n];
+        let bytes = value.to_le_bytes();
+        let mut byte = 0;
+        while byte < 4 {
+            file[at + byte] = bytes[byte];
+            byte += 1;
+        }
+        n += 1;
+    }
+    file
+};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_good_kernel_is_good() {
+        let elf = ::machine::pvh::elf::Elf::parse(&super::GOOD).unwrap();
+        assert_eq!((elf.entry, elf.end), (0x10_0000, 0x10_0040));
+    }
+}
+
 /// A fuzzing entry point and its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -34,6 +98,7 @@ pub const TARGETS: &[Target] = &[
     ("exits", exits),
     ("bios_call", bios_call),
     ("task_switch", task_switch),
+    ("pvh_kernel", pvh_kernel),
     ("xenbus", xenbus),
     ("xenstore", xenstore),
 ];
