@@ -12,8 +12,9 @@ use devmodel::blk::Media;
 use devmodel::fdc::{DriveType, geometry_of_image};
 use devmodel::rtc::WallClock;
 use machine::boot::{Kernel, KernelError};
-use machine::config::{self, DiskConfig, Firmware, GuestConfig, Serial, Target, Vdev};
+use machine::config::{self, DiskConfig, Firmware, GuestConfig, Serial, Target, Vdev, VifConfig};
 use machine::memmap::LOW_RAM_MAX;
+use machine::pvh::{Pvh, PvhError};
 use machine::xen::{self, Hub, XenConfig};
 use machine::{Clock, Cpu, Drive, MAX_NICS, Machine, MachineConfig, Nic, SLOTS};
 use pvdrivers::DomId;
@@ -48,6 +49,8 @@ pub enum BuildError {
     Memory(u64, u64),
     /// The kernel cannot be started.
     Kernel(KernelError),
+    /// The kernel cannot be started by the PVH protocol.
+    Pvh(PvhError),
     /// A network card of this model.
     CardModel(String),
     /// Another guest's card has this address, or the bridge has no port left.
@@ -85,6 +88,7 @@ impl fmt::Display for BuildError {
                 "it wants {wanted} MiB in two pieces (below and above 4 GiB), and the machine has {free} MiB free in all; lower `memory` or give the machine more"
             ),
             BuildError::Kernel(error) => write!(f, "{error}"),
+            BuildError::Pvh(error) => write!(f, "{error}"),
             BuildError::CardModel(name) => write!(
                 f,
                 "there is no network card of model {name}; model=e1000 and model=rtl8139 are those that there are"
@@ -107,6 +111,9 @@ pub struct Builder<'a, B: Backend> {
     _backend: PhantomData<B>,
 }
 
+/// A kernel's bytes, and its initrd's.
+type Payload = (&'static [u8], &'static [u8]);
+
 /// A guest's drives and what is behind them, by slot.
 type Disks = ([Option<Drive>; SLOTS], [Option<Medium>; SLOTS]);
 
@@ -125,9 +132,6 @@ impl<'a, B: Backend> Builder<'a, B> {
     /// # Errors
     /// [`BuildError`]; all memory is given back then.
     pub fn build(&mut self, id: usize, config: &GuestConfig) -> Result<Domain<B>, BuildError> {
-        if config.kind != config::GuestKind::Hvm {
-            return Err(BuildError::NotYet("type = \"pvh\""));
-        }
         if config.localtime {
             return Err(BuildError::NotYet(
                 "localtime, as the hypervisor knows no time zone (`cargo xtask` does; or give rtc_timeoffset),",
@@ -136,9 +140,11 @@ impl<'a, B: Backend> Builder<'a, B> {
         let (drives, disks) = self.disks(config)?;
         let firmware = self.firmware(config)?;
         let cards = cards(config)?;
-        let rom: &[u8] = firmware.unwrap_or(&bios::ROM);
+        let pvh = self.pvh(config)?;
+        let rom: &[u8] = if pvh.is_some() { &[] } else { firmware.unwrap_or(&bios::ROM) };
         let ram = u64::from(config.memory_mib) << 20;
-        let vram = u64::from(config.video_mib) << 20;
+        // A PVH guest reaches no video memory; the least is for the chip that stays idle.
+        let vram = if pvh.is_some() { 1 } else { u64::from(config.video_mib) } << 20;
         let short = || {
             let free = frames::stats().free >> 20;
             BuildError::Memory(u64::from(config.memory_mib), free)
@@ -168,7 +174,8 @@ impl<'a, B: Backend> Builder<'a, B> {
                 apic: config.apic,
                 ..BiosConfig::default()
             },
-            kernel: self.kernel(config, ram)?,
+            kernel: if pvh.is_some() { None } else { self.kernel(config, ram)? },
+            pvh,
             firmware_files: self.firmware_files(config),
             xen: config.xen.then(|| XenConfig {
                 domid: DomId(id as u16),
@@ -248,13 +255,31 @@ impl<'a, B: Backend> Builder<'a, B> {
         found.map(|file| ("vgaroms/vgabios-stdvga.bin", file.bytes)).into_iter().collect()
     }
 
-    fn kernel(&self, config: &GuestConfig, ram: u64) -> Result<Option<Kernel>, BuildError> {
+    /// The files of a kernel and its initrd, which may be empty.
+    fn payload(&self, config: &GuestConfig) -> Result<Option<Payload>, BuildError> {
         let Some(name) = &config.kernel else { return Ok(None) };
         let initrd = match &config.ramdisk {
             Some(name) => self.file(name)?.bytes,
             None => &[],
         };
-        let image = self.file(name)?.bytes;
+        Ok(Some((self.file(name)?.bytes, initrd)))
+    }
+
+    fn pvh(&self, config: &GuestConfig) -> Result<Option<Pvh>, BuildError> {
+        if config.kind != config::GuestKind::Pvh {
+            return Ok(None);
+        }
+        let Some((image, initrd)) = self.payload(config)? else {
+            return Err(BuildError::Pvh(PvhError::NotElf));
+        };
+        let pvh = Pvh { image, initrd, command_line: config.cmdline.clone() };
+        let low = (u64::from(config.memory_mib) << 20).min(LOW_RAM_MAX);
+        pvh.places(low, config.acpi).map_err(BuildError::Pvh)?;
+        Ok(Some(pvh))
+    }
+
+    fn kernel(&self, config: &GuestConfig, ram: u64) -> Result<Option<Kernel>, BuildError> {
+        let Some((image, initrd)) = self.payload(config)? else { return Ok(None) };
         let kernel = Kernel { image, initrd, command_line: config.cmdline.clone() };
         kernel.check(ram.min(LOW_RAM_MAX)).map_err(BuildError::Kernel)?;
         Ok(Some(kernel))
@@ -268,6 +293,12 @@ impl<'a, B: Backend> Builder<'a, B> {
             let Some(slot) = disk.vdev.slot() else {
                 return Err(BuildError::NotYet("a disk at xvde or beyond"));
             };
+            let removable = disk.cdrom || matches!(disk.vdev, Vdev::Floppy(_));
+            if removable && config.kind == config::GuestKind::Pvh {
+                return Err(BuildError::NotYet(
+                    "a CD or floppy drive of a guest of type = \"pvh\"",
+                ));
+            }
             let medium = open(self.files, &disk.target, disk.writable, config.snapshot)?;
             let sectors = medium.as_ref().map(Medium::sectors);
             drives[slot] = Some(drive(disk, sectors)?);
@@ -379,6 +410,9 @@ pub fn removable(drive: &Drive, sectors: u64) -> Result<Media, BuildError> {
 /// The emulated cards that a guest's interfaces want; a paravirtual one has none.
 fn cards(config: &GuestConfig) -> Result<Vec<Nic>, BuildError> {
     let mut cards = Vec::new();
+    if config.kind == config::GuestKind::Pvh {
+        return Ok(cards);
+    }
     for (number, vif) in config.vifs.iter().enumerate() {
         let model = vif.card().map_err(|name| BuildError::CardModel(name.into()))?;
         if let Some(model) = model {
@@ -394,8 +428,10 @@ fn cards(config: &GuestConfig) -> Result<Vec<Nic>, BuildError> {
 /// Connects the interfaces to their bridges: those with emulated cards first, in the cards' order.
 fn connect(id: usize, config: &GuestConfig) -> Result<Vec<Vif>, BuildError> {
     let numbered = || config.vifs.iter().enumerate();
-    let emulated = numbered().filter(|(_, vif)| !vif.only_paravirtual);
-    let others = numbered().filter(|(_, vif)| vif.only_paravirtual && config.xen);
+    let pvh = config.kind == config::GuestKind::Pvh;
+    let paravirtual = |vif: &VifConfig| vif.only_paravirtual || pvh;
+    let emulated = numbered().filter(|(_, vif)| !paravirtual(vif));
+    let others = numbered().filter(|(_, vif)| paravirtual(vif) && config.xen);
     let mut vifs: Vec<Vif> = Vec::new();
     for (nic, (number, vif)) in (0u8..=u8::MAX).zip(emulated.chain(others)) {
         let mac = vif.address(&config.name, number);

@@ -320,15 +320,16 @@ impl Pv {
         self.service.introduce(dom, page(STORE_RING)?)?;
         let memory = (domain.machine.ram.low_size() + domain.machine.ram.high_size()) >> 10;
         let vcpus = domain.slots.len() as u32;
+        let pvh = domain.machine.is_pvh();
         let client = self.bus.client();
         let spec = DomainSpec {
             domid: dom,
             name: domain.name.clone(),
             uuid: uuid_text(&xen.uuid()),
-            kind: DomainKind::Hvm,
+            kind: if pvh { DomainKind::Pvh } else { DomainKind::Hvm },
             target_kib: memory,
             max_kib: memory,
-            video_kib: domain.frames.vram().len() as u64 * 4 >> 10,
+            video_kib: if pvh { 0 } else { domain.frames.vram().len() as u64 * 4 >> 10 },
             vcpus,
             max_vcpus: vcpus,
             store_frame: xen::SPECIAL_GFN,
