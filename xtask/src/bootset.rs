@@ -3,6 +3,7 @@
 
 use crate::config::{self, Source, Value};
 use crate::cpio::Archive;
+use crate::guests::vmlinux;
 use crate::media;
 use crate::plan::{Guest, Plan};
 use anyhow::{Context, Result};
@@ -107,6 +108,8 @@ impl Maker {
             [("kernel", &media.kernel), ("ramdisk", &media.initrd), ("firmware", &media.firmware)]
         {
             if let Some(path) = path {
+                let unpacked = media.pvh && key == "kernel";
+                let path = &if unpacked { vmlinux::of(path)? } else { path.clone() };
                 settings.push((key, Value::Text(format!("module:{}", self.module(path, false)))));
             }
         }

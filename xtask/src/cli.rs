@@ -127,6 +127,9 @@ pub struct GuestArgs {
     /// A Linux kernel to start without boot loader.
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+    /// Start the kernel as a PVH guest (type = "pvh" in a configuration): a bzImage, or an ELF file with Xen's PVH note.
+    #[arg(long, requires = "kernel")]
+    pub pvh: bool,
     /// Its initramfs.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub initrd: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! Early checks of what a guest is given, so that a wrong file or number gets a clear message
 //! here instead of a black screen there.
 
-use crate::guests::linux;
+use crate::guests::{linux, vmlinux};
 use anyhow::{Context, Result, bail};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -18,6 +18,8 @@ pub enum Role {
     Floppy,
     /// A Linux kernel.
     Kernel,
+    /// A kernel that starts by Xen's PVH protocol.
+    PvhKernel,
     /// An initramfs.
     Initrd,
     /// A firmware image.
@@ -30,7 +32,7 @@ impl Role {
             Role::Cd => "ISO image",
             Role::Disk => "disk image",
             Role::Floppy => "floppy image",
-            Role::Kernel => "kernel",
+            Role::Kernel | Role::PvhKernel => "kernel",
             Role::Initrd => "initrd",
             Role::Firmware => "firmware image",
         }
@@ -88,8 +90,14 @@ pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
         }
         Role::Kernel => match linux::is_kernel(path)? {
             true => Ok(()),
+            false if machine::pvh::elf::Elf::parse(&fs::read(path)?).is_ok() => {
+                bail!(
+                    "{what} is an ELF file that starts as a PVH guest: say --pvh, or type = \"pvh\""
+                )
+            }
             false => bail!("{what} is no Linux kernel (no `HdrS` at offset 202h)"),
         },
+        Role::PvhKernel => vmlinux::check(path).with_context(|| format!("{what} is no good")),
         Role::Firmware => match size {
             0x1_0000 | 0x2_0000 | 0x4_0000 | 0x8_0000 | 0x10_0000 | 0x20_0000 | 0x40_0000 => Ok(()),
             _ => bail!("{what} has {size} bytes; a firmware has 64 KiB to 4 MiB, a power of two"),

@@ -3,7 +3,8 @@
 use crate::config::{self, Drive, Source, Value};
 use crate::guests::Media;
 use crate::media::{self, Role};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use machine::config::GuestKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,7 +131,9 @@ impl Guest {
         drives.extend(media.floppy.iter().map(|path| Drive::file(path, "fda", false)));
         let network = media.tftp.is_some();
         let name = name.to_owned();
-        let guest = Self { name, memory_mib, vcpus, drives, media, settings: Vec::new() };
+        let kind = media.pvh.then(|| ("type".to_owned(), Value::Text("pvh".to_owned())));
+        let settings = kind.into_iter().collect();
+        let guest = Self { name, memory_mib, vcpus, drives, media, settings };
         if network { guest.with_network() } else { guest }
     }
 
@@ -151,6 +154,7 @@ impl Guest {
             kernel: config.kernel.map(|path| base.join(path)),
             initrd: config.ramdisk.map(|path| base.join(path)),
             append: config.cmdline,
+            pvh: config.kind == GuestKind::Pvh,
             firmware: read.firmware,
             ..Media::default()
         };
@@ -213,8 +217,10 @@ impl Guest {
             }
         }
         if let Some(path) = &media.kernel {
-            media::check(path, Role::Kernel, true)?;
+            let role = if media.pvh { Role::PvhKernel } else { Role::Kernel };
+            media::check(path, role, true)?;
         }
+        self.check_pvh().with_context(|| format!("guest {}", self.name))?;
         if let Some(path) = &media.initrd {
             if !direct {
                 bail!("guest {}: an initrd needs a kernel", self.name);
@@ -223,6 +229,23 @@ impl Guest {
         }
         if let Some(path) = &media.firmware {
             media::check(path, Role::Firmware, false)?;
+        }
+        Ok(())
+    }
+
+    /// What a PVH guest cannot have.
+    fn check_pvh(&self) -> Result<()> {
+        if !self.media.pvh {
+            return Ok(());
+        }
+        if self.media.kernel.is_none() {
+            bail!("a PVH guest boots a kernel: give it one");
+        }
+        if self.media.firmware.is_some() {
+            bail!("a PVH guest has no firmware");
+        }
+        if let Some(drive) = self.drives.iter().find(|drive| drive.cdrom || drive.is_floppy()) {
+            bail!("a PVH guest has no CD and floppy drives: leave out {}", drive.place);
         }
         Ok(())
     }

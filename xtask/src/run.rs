@@ -222,6 +222,7 @@ fn given_guests(args: &GuestArgs) -> Result<Option<Vec<Guest>>> {
         disks: args.disk.iter().cloned().map(absolute).collect(),
         floppy: args.floppy.clone().map(absolute),
         kernel: args.kernel.clone().map(absolute),
+        pvh: args.pvh,
         initrd: args.initrd.clone().map(absolute),
         append: args.append.clone().unwrap_or_default(),
         firmware: None,

@@ -44,6 +44,9 @@ fn missing_empty_truncated_and_unbootable_media_are_told_apart() {
     refused(&["--disk", &zeros], "not bootable");
     refused(&["--floppy", &short], "truncated");
     refused(&["--kernel", &zeros], "no Linux kernel");
+    refused(&["--kernel", &zeros, "--pvh"], "no ELF executable");
+    refused(&["--kernel", &zeros, "--pvh", "--iso", "x.iso"], "cannot be opened");
+    refused(&["--pvh"], "--kernel");
     let qcow = file(dir.path(), "q", &[b"QFI\xfb".as_slice(), &[0; 600]].concat());
     refused(&["--disk", &qcow], "qemu-img convert");
     let mut bootable = vec![0; 65_536];

@@ -2,14 +2,19 @@
 
 use super::packages::{Arch, Packages};
 use super::{Media, debian, ext4, iso, linux, media_dir, selfcheck};
+use crate::paths;
 use crate::setup::{self, Need};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use std::fs;
 use std::path::PathBuf;
 
 /// The recipes' names and what they make, for people.
 pub const RECIPES: &[(&str, &str)] = &[
     ("linux:FLAVOUR[:APPEND]", "GRUB ISO with Debian's kernel (cloud-amd64, amd64, 686, 686-pae)"),
     ("kernel:FLAVOUR[:APPEND]", "the same kernel and initramfs without boot loader"),
+    ("pvh:FLAVOUR[:APPEND]", "the same as a PVH guest, its console on Xen's"),
+    ("pvh-selfcheck:FLAVOUR[:APPEND]", "the same with a disk; the guest checks its machine"),
+    ("pvh-own:NAME[:APPEND]", "a guest kernel of ours, started by its PVH note"),
     ("uefi:FLAVOUR[:APPEND]", "GRUB ISO for UEFI, with OVMF as the firmware"),
     ("selfcheck:FLAVOUR[:APPEND]", "GRUB ISO and a disk; the guest checks its machine"),
     ("xenstore:FLAVOUR[:APPEND]", "GRUB ISO; the guest has Debian's XenStore tools"),
@@ -25,6 +30,9 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("own:NAME", "a guest kernel of ours (tests/guests) as a floppy"),
     ("seabios:RECIPE", "another recipe with SeaBIOS as the firmware"),
 ];
+
+/// What a kernel of ours finds as its module.
+const MODULE: &[u8] = b"a module by Xenolith\n\0";
 
 /// Makes the media that a recipe names.
 pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media> {
@@ -46,10 +54,22 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             media.iso = Some(linux::uefi_iso(packages, linux::flavour(first)?, append)?);
             media.firmware = super::firmware(packages, "ovmf")?;
         }
+        "pvh" | "pvh-selfcheck" => {
+            let kernel = linux::kernel(packages, linux::flavour(first)?)?;
+            media.kernel = Some(kernel.image);
+            media.pvh = true;
+            media.append = format!("{} {append}", linux::PVH_CONSOLE).trim_end().to_owned();
+            if head == "pvh-selfcheck" {
+                media.append = format!("{} xenolith=selfcheck", media.append);
+                media.disks.push(selfcheck::disk(&media_dir()?.join("pvh-selfcheck.disk"), &[])?);
+            }
+            media.initrd = Some(kernel.initramfs);
+        }
         "selfcheck" => {
             let append = format!("xenolith=selfcheck {append}");
             let iso = linux::grub_iso(packages, linux::flavour(first)?, append.trim_end())?;
-            media.disks.push(selfcheck::disk(&iso)?);
+            let cd = fs::read(&iso).with_context(|| paths::show(&iso))?;
+            media.disks.push(selfcheck::disk(&iso.with_extension("disk"), &cd)?);
             media.iso = Some(iso);
         }
         "xenstore" => {
@@ -105,6 +125,14 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             super::write_if_changed(&floppy, &vec![0; 1_474_560])?;
             media.disks.push(disk);
             media.floppy = Some(floppy);
+        }
+        "pvh-own" => {
+            media.kernel = Some(super::own::kernel(first, offline)?);
+            media.pvh = true;
+            media.append = append.to_owned();
+            let module = media_dir()?.join("module.txt");
+            super::write_if_changed(&module, MODULE)?;
+            media.initrd = Some(module);
         }
         "own" => media.floppy = Some(super::own::image(rest, offline)?),
         "seabios" => {

@@ -118,6 +118,9 @@ pub fn tftp(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathB
 /// rather than an endless wait after a panic.
 pub const CONSOLES: &str = "console=tty0 console=ttyS0,115200 panic=5";
 
+/// What a PVH guest's kernel gets: its only console is Xen's.
+pub const PVH_CONSOLE: &str = "console=hvc0 panic=5";
+
 fn grub_config(name: &str, append: &str, initrds: &str) -> String {
     format!(
         "serial --unit=0 --speed=115200\n\

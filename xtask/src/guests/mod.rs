@@ -11,6 +11,7 @@ pub mod linux;
 pub mod own;
 pub mod packages;
 pub mod selfcheck;
+pub mod vmlinux;
 pub mod xenstore;
 
 pub use catalog::{RECIPES, prepare};
@@ -31,6 +32,8 @@ pub struct Media {
     pub floppy: Option<PathBuf>,
     /// A kernel that is started without a boot loader.
     pub kernel: Option<PathBuf>,
+    /// The kernel starts by Xen's PVH protocol.
+    pub pvh: bool,
     /// Its initramfs.
     pub initrd: Option<PathBuf>,
     /// Its command line.

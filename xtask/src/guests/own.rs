@@ -34,6 +34,17 @@ pub fn names() -> Result<Vec<String>> {
 
 /// Builds one guest and gives its floppy image.
 pub fn image(name: &str, offline: bool) -> Result<PathBuf> {
+    let floppy = floppy(&build(name, offline)?)?;
+    write(&format!("{name}.img"), &floppy)
+}
+
+/// Builds one guest and gives the executable itself.
+pub fn kernel(name: &str, offline: bool) -> Result<PathBuf> {
+    write(&format!("{name}.elf"), &build(name, offline)?)
+}
+
+/// Builds one guest; its executable.
+fn build(name: &str, offline: bool) -> Result<Vec<u8>> {
     let names = names()?;
     if !names.iter().any(|known| known == name) {
         bail!("there is no guest `{name}` in tests/guests; there are: {}", names.join(", "));
@@ -42,11 +53,14 @@ pub fn image(name: &str, offline: bool) -> Result<PathBuf> {
     let mut bare = build::cargo_bare(&dir, &dir.join("link.ld"), "guest-kernels", offline)?;
     say(format!("building the guest kernel {name}"));
     exec::show(bare.cargo.args(["--bin", name])).context("the guest kernel does not build")?;
-    let floppy = floppy(&fs::read(bare.out.join(name))?)?;
+    Ok(fs::read(bare.out.join(name))?)
+}
+
+fn write(name: &str, bytes: &[u8]) -> Result<PathBuf> {
     let out = paths::guests().join("own");
     fs::create_dir_all(&out)?;
-    let place = out.join(format!("{name}.img"));
-    super::write_if_changed(&place, &floppy)?;
+    let place = out.join(name);
+    super::write_if_changed(&place, bytes)?;
     Ok(place)
 }
 

@@ -4,7 +4,6 @@
 use super::iso::hex;
 use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 const SECTOR: usize = 512;
@@ -19,10 +18,9 @@ const TOTAL_SECTORS: usize = DATA_START + DATA_SECTORS + SCRATCH_SECTORS + 1007;
 /// What each CPU sums up for its load: see `check_cpus` in the guest's script.
 const LOAD_BYTES: usize = 256 * 65536;
 
-/// Makes the disk for a guest that has `iso` in its drive.
-pub fn disk(iso: &Path) -> Result<PathBuf> {
-    let cd = fs::read(iso)?;
-    ensure!(cd.len() % 2048 == 0, "{} is not made of whole sectors", iso.display());
+/// Makes the disk at `place`, for a guest that has `cd` in its drive; empty for none.
+pub fn disk(place: &Path, cd: &[u8]) -> Result<PathBuf> {
+    ensure!(cd.len() % 2048 == 0, "the CD for {} is not made of whole sectors", place.display());
     let mut disk = vec![0; TOTAL_SECTORS * SECTOR];
     fill(&mut disk[DATA_START * SECTOR..]);
     let data = &disk[DATA_START * SECTOR..][..DATA_SECTORS * SECTOR];
@@ -31,17 +29,16 @@ pub fn disk(iso: &Path) -> Result<PathBuf> {
          data_sectors={DATA_SECTORS} data_sha256={} scratch_start={} \
          scratch_sectors={SCRATCH_SECTORS} total_sectors={TOTAL_SECTORS} zero_sha256={}\n",
         cd.len() / 2048,
-        sum(&cd),
+        sum(cd),
         sum(data),
         DATA_START + DATA_SECTORS,
         sum(&vec![0; LOAD_BYTES]),
     );
     ensure!(header.len() <= SECTOR, "the header does not fit its sector");
     disk[..header.len()].copy_from_slice(header.as_bytes());
-    let place = iso.with_extension("disk");
     // A run may have it open: it is the same every time.
-    super::write_if_changed(&place, &disk)?;
-    Ok(place)
+    super::write_if_changed(place, &disk)?;
+    Ok(place.to_owned())
 }
 
 fn sum(bytes: &[u8]) -> String {
@@ -62,13 +59,12 @@ pub fn fill(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_disk_says_truly_what_is_on_it() {
         let dir = tempfile::tempdir().unwrap();
-        let iso = dir.path().join("a.iso");
-        fs::write(&iso, vec![3; 4096]).unwrap();
-        let disk = fs::read(disk(&iso).unwrap()).unwrap();
+        let disk = fs::read(disk(&dir.path().join("a.disk"), &[3; 4096]).unwrap()).unwrap();
         assert_eq!(disk.len(), TOTAL_SECTORS * SECTOR);
         let header = String::from_utf8_lossy(&disk[..SECTOR]).into_owned();
         let data = sum(&disk[DATA_START * SECTOR..][..DATA_SECTORS * SECTOR]);
