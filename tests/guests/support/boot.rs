@@ -1,6 +1,6 @@
 //! From the boot sector to long mode. The sector loads the rest of the image by INT 13h (LBA where
 //! a hard disk has it, else CHS, never across a track or a DMA page), opens A20, and goes through
-//! protected mode to long mode with 4 GiB mapped 1:1. The processors started later join at
+//! protected mode to long mode with 4 GiB mapped 1:1. A PVH guest joins in protected mode. The processors started later join at
 //! `ap_start`.
 
 use core::arch::global_asm;
@@ -157,6 +157,17 @@ global_asm!(
     ".long protected",
     ".word 0x18",
     ".code32",
+    "jmp protected",
+    // Xen's PVH protocol begins here: protected mode, flat, EBX at the start info record.
+    "pvh_start: mov [pvh_info], ebx",
+    "cld",
+    "lgdt [gdt_pointer]",
+    ".byte 0xea",
+    ".long protected",
+    ".word 0x18",
+    ".balign 4",
+    ".globl pvh_info",
+    "pvh_info: .long 0",
     "protected: mov ax, 0x10",
     "mov ds, ax",
     "mov es, ax",
@@ -270,4 +281,14 @@ global_asm!(
     ".quad gdt",
     ".text",
     ".code64",
+);
+
+// XEN_ELFNOTE_PHYS32_ENTRY: where the kernel begins as a PVH guest.
+global_asm!(
+    ".section .note.xen, \"a\", @note",
+    ".balign 4",
+    ".long 4, 4, 18",
+    ".asciz \"Xen\"",
+    ".long pvh_start",
+    ".text",
 );

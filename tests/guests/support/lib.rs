@@ -9,12 +9,14 @@ pub mod apic;
 pub mod bios;
 mod boot;
 pub mod cpu;
+pub mod grant;
 pub mod idt;
 pub mod mem;
 pub mod pci;
 pub mod pic;
 pub mod port;
 pub mod power;
+pub mod pvh;
 pub mod random;
 pub mod serial;
 pub mod smp;
@@ -74,6 +76,9 @@ mod once {
 /// Sets the machine up, runs `main`, says PASS and switches off.
 pub fn start(name: &'static str, main: fn()) -> ! {
     NAME.set(name);
+    if pvh::start_info().is_some() {
+        pvh::init();
+    }
     serial::init();
     pic::take_over();
     idt::init();

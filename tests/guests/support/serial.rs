@@ -1,6 +1,8 @@
-//! COM1, polled: 115200 bits a second, 8N1. The only way a guest speaks.
+//! COM1, polled: 115200 bits a second, 8N1. The only way a guest speaks; a PVH guest, which has none, speaks on Xen's
+//! console instead.
 
 use crate::port::{in8, out8};
+use crate::pvh;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +17,9 @@ pub fn init() {
 
 /// Sends one byte.
 pub fn send(byte: u8) {
+    if pvh::start_info().is_some() {
+        return pvh::send(byte);
+    }
     // A UART that a test has broken must not hang the verdict.
     for _ in 0..1_000_000 {
         if in8(COM1 + 5) & 0x20 != 0 {
@@ -26,6 +31,9 @@ pub fn send(byte: u8) {
 
 /// Waits until the last byte is on the wire.
 pub fn drain() {
+    if pvh::start_info().is_some() {
+        return pvh::drain();
+    }
     for _ in 0..1_000_000 {
         if in8(COM1 + 5) & 0x40 != 0 {
             break;

@@ -13,6 +13,7 @@ pub mod kind {
     pub const UNWATCH: u32 = 5;
     pub const WRITE: u32 = 11;
     pub const RM: u32 = 13;
+    pub const SET_PERMS: u32 = 14;
     pub const WATCH_EVENT: u32 = 15;
     pub const ERROR: u32 = 16;
 }
@@ -86,6 +87,12 @@ impl Store {
     /// The names below a node, each with a NUL behind it.
     pub fn list(&mut self, path: &str) -> Result<&str, &str> {
         self.call(kind::DIRECTORY, &[path.as_bytes(), &[0]])
+    }
+
+    /// Sets who may do what with a node: `n1` (owner 1, nobody else) first, then others such as `r2`.
+    pub fn permit(&mut self, path: &str, owner: &str, other: &str) -> Result<(), &str> {
+        let parts = [path.as_bytes(), &[0], owner.as_bytes(), &[0], other.as_bytes(), &[0]];
+        self.call(kind::SET_PERMS, &parts).map(drop)
     }
 
     /// Removes a node and all below it.

@@ -4,24 +4,18 @@
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::{AtomicU16, Ordering::SeqCst};
-use support::xen::{self, call};
-use support::{guest, mem, println};
+use core::sync::atomic::Ordering::SeqCst;
+use support::grant::{
+    self, MAP_READONLY, PERMIT_ACCESS, READING, READONLY, Table, WRITING, operate,
+};
+use support::{guest, mem, println, xen};
 
 guest!("xen-grants", main);
 
 /// Where nothing is: above the memory and below the devices.
 const FRAME: usize = 0x8000_0000;
 
-/// An entry's flags: access, for reading only; and what Xen sets while it is in use.
-const PERMIT_ACCESS: u16 = 1;
-const READONLY: u16 = 1 << 2;
-const READING: u16 = 1 << 3;
-const WRITING: u16 = 1 << 4;
-
 /// `GNTTABOP_*`.
-const MAP: u64 = 0;
-const UNMAP: u64 = 1;
 const COPY: u64 = 5;
 const QUERY_SIZE: u64 = 6;
 /// `GNTST_*`.
@@ -30,41 +24,6 @@ const BAD_DOMAIN: i16 = -2;
 const BAD_REF: i16 = -3;
 const BAD_HANDLE: i16 = -4;
 const BAD_COPY: i16 = -10;
-/// `GNTMAP_host_map`, `GNTMAP_readonly`.
-const HOST_MAP: u32 = 2;
-const MAP_READONLY: u32 = 4;
-
-/// A grant operation with one argument.
-fn operate<T>(operation: u64, arg: &mut T) {
-    let args = [operation, core::ptr::from_mut(arg) as u64, 1, 0, 0];
-    assert_eq!(xen::hypercall(call::GRANT_TABLE_OP, args), 0, "grant_table_op {operation}");
-}
-
-/// Entries of version 1: flags, domain, frame.
-struct Table(usize);
-
-impl Table {
-    fn flags(&self, reference: u32) -> &'static AtomicU16 {
-        // SAFETY: the table stays mapped, and the entry is aligned.
-        unsafe { AtomicU16::from_ptr((self.0 + reference as usize * 8) as *mut u16) }
-    }
-
-    /// Grants a page: the flags come last, they make it valid.
-    fn grant(&self, reference: u32, domid: u16, page: usize, flags: u16) {
-        let entry = self.0 + reference as usize * 8;
-        mem::write(entry + 4, (page >> 12) as u32);
-        mem::write(entry + 2, domid);
-        self.flags(reference).store(PERMIT_ACCESS | flags, SeqCst);
-    }
-
-    /// Takes a grant back, if nobody uses it.
-    fn revoke(&self, reference: u32) -> bool {
-        let flags = self.flags(reference);
-        let now = flags.load(SeqCst);
-        now & (READING | WRITING) == 0 && flags.compare_exchange(now, 0, SeqCst, SeqCst).is_ok()
-    }
-}
-
 /// `struct gnttab_copy`: source and destination (reference or frame, domain, offset), length,
 /// flags (bit 0: the source is a grant, bit 1: the destination is), status.
 #[repr(C)]
@@ -92,32 +51,12 @@ fn copy(reference: u32, page: usize, to_grant: bool, offset: u16, len: u16) -> i
     arg.status
 }
 
-/// `struct gnttab_map_grant_ref`.
-#[repr(C)]
-struct MapGrant {
-    address: u64,
-    flags: u32,
-    reference: u32,
-    domid: u16,
-    status: i16,
-    handle: u32,
-    device: u64,
-}
-
 fn map(reference: u32, domid: u16, flags: u32) -> Result<u32, i16> {
-    let (address, flags) = (FRAME as u64, HOST_MAP | flags);
-    let mut arg = MapGrant { address, flags, reference, domid, status: 1, handle: 0, device: 0 };
-    operate(MAP, &mut arg);
-    if arg.status == 0 { Ok(arg.handle) } else { Err(arg.status) }
+    grant::map(FRAME, reference, domid, flags)
 }
 
 fn unmap(handle: u32) -> i16 {
-    #[repr(C)]
-    struct UnmapGrant(u64, u64, u32, i16);
-    let mut arg = UnmapGrant(FRAME as u64, 0, handle, 1);
-    operate(UNMAP, &mut arg);
-    mem::invalidate(FRAME);
-    arg.3
+    grant::unmap(FRAME, handle)
 }
 
 /// A page whose words tell their places.
@@ -177,8 +116,7 @@ fn maps(table: &Table, own: u16) {
 fn main() {
     let leaf = xen::init();
     let own = xen::own_domid(leaf).expect("CPUID has the number");
-    let table = Table(mem::pages(1));
-    xen::show_page(1, 0, table.0);
+    let table = Table::open();
 
     // Domain, frames that it has, frames that it can have, status.
     let mut size = [u32::from(xen::SELF), 0, 0, 1];
