@@ -20,7 +20,11 @@ const LOAD_BYTES: usize = 256 * 65536;
 
 /// Makes the disk at `place`, for a guest that has `cd` in its drive; empty for none.
 pub fn disk(place: &Path, cd: &[u8]) -> Result<PathBuf> {
-    ensure!(cd.len() % 2048 == 0, "the CD for {} is not made of whole sectors", place.display());
+    ensure!(
+        cd.len().is_multiple_of(2048),
+        "the CD for {} is not made of whole sectors",
+        place.display()
+    );
     let mut disk = vec![0; TOTAL_SECTORS * SECTOR];
     fill(&mut disk[DATA_START * SECTOR..]);
     let data = &disk[DATA_START * SECTOR..][..DATA_SECTORS * SECTOR];
