@@ -236,8 +236,9 @@ impl GuestRam {
             source.read(from, &mut piece[..head])?;
             self.write_slice(at, &piece[..head])?;
             let (whole, skip) = ((len - head) / 8, usize::from(head > 0));
-            let cells = to_cells.iter().zip(from_cells).skip(skip).take(whole);
-            cells.for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+            let to = to_cells.get(skip..skip + whole).ok_or(NotRam)?;
+            let from = from_cells.get(skip..skip + whole).ok_or(NotRam)?;
+            copy_cells(to, from);
             done = head + whole * 8;
         }
         while done < len {
@@ -349,6 +350,17 @@ impl GuestRam {
         let last = (end - base).div_ceil(8) as usize;
         slice.get(first..last).ok_or(NotRam)
     }
+}
+
+/// Copies cells, as many as both have: eight in a row, because the compiler leaves a loop over atomics
+/// as it is.
+fn copy_cells(to: &[AtomicU64], from: &[AtomicU64]) {
+    let ((to, to_rest), (from, from_rest)) = (to.as_chunks::<8>(), from.as_chunks::<8>());
+    for (to, from) in to.iter().zip(from) {
+        let words = from.each_ref().map(|cell| cell.load(Relaxed));
+        to.iter().zip(words).for_each(|(cell, word)| cell.store(word, Relaxed));
+    }
+    to_rest.iter().zip(from_rest).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
 }
 
 /// Sets the `mask`ed bits to `value` and keeps the others, against concurrent writers.
