@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod access;
 pub mod addr;
+pub mod apicpage;
 pub mod control;
 pub mod event;
 pub mod exit;
@@ -24,6 +25,7 @@ pub mod vcpu;
 
 pub use access::{Access, Perm};
 pub use addr::{GuestPhys, GuestVirt, HostPhys};
+pub use apicpage::{ApicMode, ApicPage};
 pub use event::{Event, EventKind, Fault};
 pub use exit::Exit;
 pub use gprs::{Gpr, Gprs};

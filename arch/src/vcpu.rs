@@ -1,6 +1,7 @@
 //! The contract with a virtual CPU: what `machine` may ask of a VMCB or VMCS, and what a handler
 //! answers.
 
+use crate::apicpage::ApicPage;
 use crate::event::{Event, Fault};
 use crate::exit::Exit;
 use crate::gprs::Gprs;
@@ -145,6 +146,13 @@ pub trait Vcpu {
     /// [`Exit::InterruptWindow`] or an intercepted CR8 write once CR8 falls below the class. Replaces
     /// what was asked before; cheap when nothing changes.
     fn request_window(&mut self, interrupt: bool, nmi: bool, held_back: u8);
+
+    /// The page in which the CPU keeps the guest's local APIC; `None` where it keeps none. What is set there
+    /// holds from the next entry on.
+    #[inline]
+    fn apic(&mut self) -> Option<&mut ApicPage> {
+        None
+    }
 
     /// Flushes the guest's TLB entries before the next entry, after its second-level table lost
     /// rights.

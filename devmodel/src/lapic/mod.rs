@@ -7,6 +7,7 @@
 
 mod address;
 mod base;
+mod lend;
 mod registers;
 mod state;
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub struct Refused;
 
 /// A register, by its offset in the page divided by 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Register {
+pub(super) enum Register {
     Id,
     Version,
     Tpr,
@@ -46,7 +46,7 @@ enum Register {
 
 impl Register {
     #[inline]
-    fn at(number: u8) -> Option<Self> {
+    pub(super) fn at(number: u8) -> Option<Self> {
         Some(match number {
             0x02 => Self::Id,
             0x03 => Self::Version,
@@ -207,7 +207,7 @@ impl LocalApic {
         }
     }
 
-    fn read_register(&self, register: Register, now: Nanos) -> u32 {
+    pub(super) fn read_register(&self, register: Register, now: Nanos) -> u32 {
         match register {
             Register::Id => u32::from(self.xapic_id) << 24,
             Register::Version => {

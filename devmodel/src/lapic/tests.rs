@@ -44,7 +44,7 @@ fn get(apic: &mut LocalApic, number: u8) -> u32 {
     apic.read(number, at(0))
 }
 
-fn enabled() -> LocalApic {
+pub(super) fn enabled() -> LocalApic {
     let mut apic = LocalApic::new(CONFIG);
     put(&mut apic, SVR, 0x1FF);
     apic
