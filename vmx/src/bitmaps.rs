@@ -91,6 +91,16 @@ impl MsrBitmap {
         }
     }
 
+    /// Lets the task priority be read and written, and ends of interrupts and interrupts to oneself be
+    /// written. Only for x2APIC mode kept by the CPU: else these would be the host's (SDM 3C
+    /// "Virtualizing MSR-Based APIC Accesses").
+    pub fn pass_x2apic(&mut self) {
+        for (msr, read) in [(0x808, false), (0x80b, true), (0x83f, true)] {
+            let covered = self.set(msr, read, false);
+            debug_assert_eq!(covered, Ok(()));
+        }
+    }
+
     /// Whether RDMSR (`read`) and WRMSR (`write`) of `msr` exit.
     ///
     /// # Errors
@@ -154,6 +164,18 @@ mod tests {
         for msr in [0x2000, 0x4000_0000, 0xc000_2000, 0xc001_0000, u32::MAX] {
             assert_eq!(place(msr), None, "{msr:#x}");
         }
+    }
+
+    #[test]
+    fn in_x2apic_mode_priority_eoi_and_self_ipi_pass() {
+        let mut map = Box::new(MsrBitmap::all());
+        map.intercept_by_need();
+        assert_eq!(map.exits(0x808), (true, true));
+        map.pass_x2apic();
+        let passed: std::vec::Vec<u32> =
+            (0x800..0x840).filter(|msr| map.exits(*msr) != (true, true)).collect();
+        assert_eq!(passed, [0x808, 0x80b, 0x83f]);
+        assert_eq!((map.exits(0x808), map.exits(0x80b)), ((false, false), (true, false)));
     }
 
     #[test]

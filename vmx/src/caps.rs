@@ -184,6 +184,17 @@ impl Caps {
         self.allowed.preemption_timer()
     }
 
+    /// Whether the CPU can keep a guest's local APIC: its registers in memory and as MSRs, and the
+    /// delivery of its interrupts.
+    #[must_use]
+    pub const fn apic(&self) -> bool {
+        let all = Secondary::APIC_ACCESSES.bits()
+            | Secondary::X2APIC.bits()
+            | Secondary::APIC_REGISTERS.bits()
+            | Secondary::VIRTUAL_INTERRUPT_DELIVERY.bits();
+        self.tpr_shadow() && self.allowed.secondary.has(all)
+    }
+
     /// Whether CR8 lives in a virtual-APIC page.
     #[must_use]
     #[inline]

@@ -8,13 +8,14 @@ use crate::event::{self, Injection};
 use crate::exit::{self, reason};
 use crate::field as f;
 use crate::host::HostState;
-use crate::hw::{self, Frame, Frames, Lazy, Page, Tables};
+use crate::hw::{self, Frames, Lazy, Page, Tables};
 use crate::vmcs::Vmcs;
 use crate::vpid::{Claim, Vpid};
 use arch::control::cr0;
-use arch::{Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
+use arch::{ApicMode, ApicPage, Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
 use bitflags::bitflags;
 
+mod apic;
 mod own;
 mod regs;
 mod setup;
@@ -65,7 +66,11 @@ pub struct VmxVcpu {
     cr4_shadow: u64,
     /// CR8 where the CPU has no TPR shadow.
     cr8: u8,
-    apic: Frame<Page>,
+    apic: ApicPage,
+    /// What the VMCS says of the local APIC.
+    apic_mode: ApicMode,
+    eoi_exits: [u64; 4],
+    tables: Tables,
     vpid: Option<Vpid>,
     ept_pointer: u64,
     lazy: Lazy,
@@ -163,6 +168,9 @@ impl VmxVcpu {
     /// What comes before entry.
     #[inline]
     fn before_switch(&mut self) {
+        if self.apic.take_changed() {
+            self.settle_apic();
+        }
         if !self.due.is_empty() {
             self.flush();
         }
@@ -369,6 +377,11 @@ impl Vcpu for VmxVcpu {
         if self.wanted != wanted {
             self.want(wanted);
         }
+    }
+
+    #[inline]
+    fn apic(&mut self) -> Option<&mut ApicPage> {
+        if self.tables.apic().is_some() { Some(&mut self.apic) } else { None }
     }
 
     fn flush_tlb(&mut self) {

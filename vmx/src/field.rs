@@ -66,11 +66,17 @@ macro_rules! fields {
 
 fields! {
     VPID: u16 = control::VPID;
+    INTERRUPT_STATUS: u16 = guest::INTERRUPT_STATUS;
     IO_BITMAP_A: u64 = control::IO_BITMAP_A_ADDR_FULL;
     IO_BITMAP_B: u64 = control::IO_BITMAP_B_ADDR_FULL;
     MSR_BITMAP: u64 = control::MSR_BITMAPS_ADDR_FULL;
     TSC_OFFSET: u64 = control::TSC_OFFSET_FULL;
     VIRTUAL_APIC: u64 = control::VIRT_APIC_ADDR_FULL;
+    APIC_ACCESS: u64 = control::APIC_ACCESS_ADDR_FULL;
+    EOI_EXIT_0: u64 = control::EOI_EXIT0_FULL;
+    EOI_EXIT_1: u64 = control::EOI_EXIT1_FULL;
+    EOI_EXIT_2: u64 = control::EOI_EXIT2_FULL;
+    EOI_EXIT_3: u64 = control::EOI_EXIT3_FULL;
     EPT_POINTER: u64 = control::EPTP_FULL;
     PIN_CONTROLS: u32 = control::PINBASED_EXEC_CONTROLS;
     PRIMARY_CONTROLS: u32 = control::PRIMARY_PROCBASED_EXEC_CONTROLS;

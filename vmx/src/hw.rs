@@ -14,6 +14,7 @@ use arch::HostPhys;
 use core::arch::{asm, x86_64::__cpuid};
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::AtomicU32;
 use x86::msr::{self, rdmsr, wrmsr};
 
 mod state;
@@ -85,18 +86,11 @@ impl<T> Frame<T> {
 pub struct Page(pub(crate) [u32; 1024]);
 
 impl Page {
-    /// A word that the CPU may change while a guest runs.
-    pub(crate) fn read(&self, index: usize) -> u32 {
-        let word: *const u32 = &raw const self.0[index];
-        // SAFETY: a reference's field is valid; the CPU changes it only between entry and exit.
-        unsafe { word.read_volatile() }
-    }
-
-    /// Writes a word that the CPU reads while a guest runs.
-    pub(crate) fn write(&mut self, index: usize, value: u32) {
-        let word: *mut u32 = &raw mut self.0[index];
-        // SAFETY: as above.
-        unsafe { word.write_volatile(value) }
+    /// Words that the CPU reads and changes while a guest runs.
+    pub(crate) const fn into_words(page: &'static mut Page) -> &'static [AtomicU32; 1024] {
+        let words: *const [AtomicU32; 1024] = (&raw const page.0).cast();
+        // SAFETY: atomics have the layout of their integers, and nobody has the page otherwise.
+        unsafe { &*words }
     }
 }
 
@@ -105,7 +99,7 @@ impl Page {
 pub struct Frames {
     /// Its VMCS.
     pub vmcs: Frame<Page>,
-    /// Its virtual-APIC page; holds CR8 where the CPU has a TPR shadow.
+    /// Its virtual-APIC page: the local APIC where the CPU keeps it, else CR8 where there is a TPR shadow.
     pub apic: Frame<Page>,
 }
 
@@ -115,6 +109,8 @@ pub struct Tables {
     io: HostPhys,
     msr: HostPhys,
     ept_root: HostPhys,
+    /// Where the guest's accesses to its local APIC are caught, and the MSR bitmap of its x2APIC mode.
+    apic: Option<(HostPhys, HostPhys)>,
 }
 
 impl Tables {
@@ -129,7 +125,27 @@ impl Tables {
         msr: &Frame<MsrBitmap>,
         ept_root: HostPhys,
     ) -> Tables {
-        Tables { io: io.phys(), msr: msr.phys(), ept_root }
+        Tables { io: io.phys(), msr: msr.phys(), ept_root, apic: None }
+    }
+
+    /// The same for a vCPU whose local APIC is the CPU's, where [`Caps::apic`](crate::Caps::apic).
+    ///
+    /// # Safety
+    /// As [`new`](Tables::new). `access` is a frame of this guest's alone, which its table maps at
+    /// FEE00000h; `msr` lets through what [`MsrBitmap::pass_x2apic`] does at the most.
+    #[must_use]
+    pub const unsafe fn with_apic(self, access: HostPhys, msr: &Frame<MsrBitmap>) -> Tables {
+        Tables { apic: Some((access, msr.phys())), ..self }
+    }
+
+    /// What [`with_apic`](Tables::with_apic) named.
+    pub(crate) const fn apic(&self) -> Option<(HostPhys, HostPhys)> {
+        self.apic
+    }
+
+    /// The MSR bitmap outside x2APIC mode.
+    pub(crate) const fn msr(&self) -> HostPhys {
+        self.msr
     }
 
     /// I/O bitmap, MSR bitmap, EPT pointer.

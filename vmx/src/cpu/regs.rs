@@ -6,6 +6,7 @@ use crate::exit::NMI_BLOCKING;
 use crate::field::{self as f, SegmentFields};
 use crate::hw::{self, LazyMsr};
 use crate::segment::legal;
+use arch::apicpage::offset;
 use arch::control::{cr0, cr4, efer, rflags};
 use arch::{Blocking, SegReg, Segment, SysReg};
 
@@ -53,8 +54,6 @@ const DEBUGCTL_BTF: u64 = 1 << 1;
 /// Bits of DEBUGCTL that guests have: LBR and BTF. Branch traces would go to memory of the host's
 /// choice.
 const DEBUGCTL: u64 = 1 | DEBUGCTL_BTF;
-/// Word of the virtual-APIC page that holds the task priority (VTPR).
-const VTPR: usize = 0x80 / 4;
 
 impl VmxVcpu {
     pub(super) const fn cr4_mask(&self) -> u64 {
@@ -76,7 +75,9 @@ impl VmxVcpu {
             SysReg::Pat => vmcs.get(f::PAT),
             SysReg::TscOffset => vmcs.get(f::TSC_OFFSET),
             SysReg::DebugCtl => vmcs.get(f::DEBUGCTL),
-            SysReg::Cr8 if self.caps.tpr_shadow() => u64::from(self.apic.read(VTPR) >> 4 & 15),
+            SysReg::Cr8 if self.caps.tpr_shadow() => {
+                u64::from(self.apic.read(offset::TPR) >> 4 & 15)
+            }
             SysReg::Cr8 => self.cr8.into(),
             SysReg::Cr2 if self.attached => hw::cr2(),
             SysReg::Cr2 => self.lazy.cr2,
@@ -156,7 +157,7 @@ impl VmxVcpu {
 
     fn write_cr8(&mut self, cr8: u8) {
         if self.caps.tpr_shadow() {
-            self.apic.write(VTPR, u32::from(cr8) << 4);
+            self.apic.write(offset::TPR, u32::from(cr8) << 4);
             if self.wanted.held_back != 0 {
                 self.settle();
             }

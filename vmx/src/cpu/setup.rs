@@ -17,7 +17,7 @@ impl VmxVcpu {
     pub(super) fn with_caps(frames: Frames, tables: Tables, caps: Caps) -> VmxVcpu {
         let controls = Controls::by_need(&caps.allowed).expect("`Caps::read` has asked");
         let parts = tables.parts(&Ept::new(&caps));
-        let mut apic = frames.apic;
+        let (apic_phys, apic) = frames.apic.into_inner();
         apic.0.fill(0);
         let mut vcpu = VmxVcpu {
             gprs: Gprs::default(),
@@ -35,7 +35,10 @@ impl VmxVcpu {
             cr0_shadow: 0,
             cr4_shadow: 0,
             cr8: 0,
-            apic,
+            apic: ApicPage::new(Page::into_words(apic)),
+            apic_mode: ApicMode::Off,
+            eoi_exits: [0; 4],
+            tables,
             vpid: None,
             ept_pointer: parts.2,
             lazy: Lazy::default(),
@@ -43,6 +46,7 @@ impl VmxVcpu {
         };
         vcpu.visit(|vcpu| {
             vcpu.write_controls(&controls, parts);
+            vcpu.write_apic(apic_phys);
             vcpu.reset();
         });
         vcpu
@@ -88,10 +92,6 @@ impl VmxVcpu {
         }
         if self.caps.preemption_timer() {
             vmcs.set(f::PREEMPTION_TIMER, u32::MAX);
-        }
-        if self.caps.tpr_shadow() {
-            vmcs.set(f::VIRTUAL_APIC, self.apic.phys().0);
-            vmcs.set(f::TPR_THRESHOLD, 0);
         }
         if self.caps.has(Secondary::PAUSE_LOOP) {
             vmcs.set(f::PLE_GAP, PLE.0);

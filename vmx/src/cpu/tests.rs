@@ -4,7 +4,8 @@
 use super::*;
 use crate::caps::tests::{sandy_bridge, skylake_x};
 use crate::controls::{EntryControls, Pin, Primary};
-use crate::{IoBitmaps, MsrBitmap};
+use crate::{Frame, IoBitmaps, MsrBitmap};
+use arch::apicpage::{Vectors, offset};
 use arch::control::{cr4, efer, rflags};
 use arch::exit::CrAccess;
 use arch::{EventKind, Gpr, HostPhys};
@@ -161,7 +162,7 @@ fn windows_arm_their_controls_and_close_with_their_exits() {
 fn the_threshold_never_exceeds_the_priority() {
     let mut vcpu = vcpu();
     vcpu.set_reg(SysReg::Cr8, 5);
-    assert_eq!(vcpu.apic.read(0x20), 0x50);
+    assert_eq!(vcpu.apic.read(0x80), 0x50);
     vcpu.request_window(false, false, 4);
     assert_eq!(vcpu.vmcs.get(f::TPR_THRESHOLD), 4);
     // Lowered by the machine: what was held back can go in as soon as the guest is open.
@@ -286,7 +287,57 @@ fn without_a_tpr_shadow_cr8_is_kept_beside_the_vmcs() {
     let mut vcpu = vcpu_with(caps);
     vcpu.set_reg(SysReg::Cr8, 9);
     vcpu.request_window(false, false, 4);
-    assert_eq!((vcpu.reg(SysReg::Cr8), vcpu.apic.read(0x20)), (9, 0));
+    assert_eq!((vcpu.reg(SysReg::Cr8), vcpu.apic.read(offset::TPR)), (9, 0));
+}
+
+#[allow(unsafe_code, reason = "no CPU looks at these tables")]
+fn vcpu_with_apic() -> VmxVcpu {
+    let io = Frame::for_tests(0x4000, IoBitmaps::all());
+    let msr = Frame::for_tests(0x6000, MsrBitmap::all());
+    let x2apic = Frame::for_tests(0x7000, MsrBitmap::all());
+    // SAFETY: nothing runs.
+    let tables = unsafe { Tables::new(&io, &msr, HostPhys(0x9000)) };
+    // SAFETY: nothing runs.
+    let tables = unsafe { tables.with_apic(HostPhys(0x8000), &x2apic) };
+    VmxVcpu::with_caps(Frames { vmcs: page(0x1000), apic: page(0x2000) }, tables, skylake_x())
+}
+
+#[test]
+fn the_local_apics_mode_chooses_controls_and_msr_bitmap() {
+    let mut vcpu = vcpu_with_apic();
+    let apic_controls = |vcpu: &VmxVcpu| {
+        let all = Secondary::from_bits_retain(vcpu.vmcs.get(f::SECONDARY_CONTROLS));
+        (all & Secondary::from_bits_retain(0x311), vcpu.vmcs.get(f::MSR_BITMAP))
+    };
+    let delivery = Secondary::VIRTUAL_INTERRUPT_DELIVERY;
+    assert_eq!(apic_controls(&vcpu), (Secondary::APIC_ACCESSES, 0x6000));
+    vcpu.vmcs.load();
+    for (mode, controls, bitmap) in [
+        (ApicMode::Memory, Secondary::APIC_ACCESSES | Secondary::APIC_REGISTERS | delivery, 0x6000),
+        (ApicMode::Msrs, Secondary::X2APIC | delivery, 0x7000),
+        (ApicMode::Off, Secondary::APIC_ACCESSES, 0x6000),
+    ] {
+        vcpu.due = Due::empty();
+        vcpu.apic().unwrap().set_mode(mode);
+        assert!(vcpu.apic.take_changed());
+        vcpu.settle_apic();
+        assert_eq!((apic_controls(&vcpu), vcpu.due), ((controls, bitmap), Due::all()));
+    }
+}
+
+#[test]
+fn the_cpu_learns_the_highest_vectors_and_whose_end_must_exit() {
+    let mut vcpu = vcpu_with_apic();
+    vcpu.vmcs.load();
+    let page = vcpu.apic().unwrap();
+    page.set_mode(ApicMode::Memory);
+    let requests = Vectors { words: [1 << 0x31, 0, 1 << 5, 0], top: 0x85 };
+    let service = Vectors { words: [1 << 0x22, 0, 0, 0], top: 0x22 };
+    page.put(&requests, &service, &[1 << 0x31, 0, 0, 1]);
+    vcpu.settle_apic();
+    assert_eq!(vcpu.vmcs.get(f::INTERRUPT_STATUS), 0x2285);
+    assert_eq!(vcpu.vmcs.get(f::EOI_EXIT_0), 1 << 0x31);
+    assert_eq!(vcpu.vmcs.get(f::EOI_EXIT_3), 1);
 }
 
 #[test]
