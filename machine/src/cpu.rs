@@ -44,6 +44,10 @@ pub struct Cpu {
     pub(crate) lapic_due: Option<Nanos>,
     /// Page number of the local APIC's registers; `u64::MAX` where they are not in memory.
     pub(crate) lapic_page: u64,
+    /// The CPU has task priority, requests and vectors in service: see `apic`.
+    pub(crate) apic_lent: bool,
+    /// What the guest reads in the CPU's page besides is as the chip has it.
+    pub(crate) apic_shown: bool,
     /// Timers of Xen's interface.
     pub(crate) xen: XenTimer,
 }
@@ -71,6 +75,8 @@ impl Cpu {
             attention: true,
             lapic_due: None,
             lapic_page: LAPIC >> 12,
+            apic_lent: false,
+            apic_shown: false,
             xen: XenTimer::default(),
         }
     }
@@ -100,6 +106,7 @@ impl Cpu {
         self.attention = true;
         self.lapic_due = None;
         self.lapic_page = LAPIC >> 12;
+        (self.apic_lent, self.apic_shown) = (false, false);
         self.xen = XenTimer::default();
     }
 }

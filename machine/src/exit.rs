@@ -91,6 +91,9 @@ impl Machine {
             Some(_) => kind::LAZY_RAM,
         };
         cpu.stats.record(Exit::NestedFault(*fault), kind, vcpu.rip(), start);
+        if region.is_none() {
+            self.take_apic(cpu, vcpu);
+        }
         let stop = if let Some(len) = self.plain_move(cpu, vcpu, host, fault, region) {
             self.skip(vcpu, len);
             self.stop_request()
@@ -149,7 +152,7 @@ impl Machine {
             Exit::Dr => self.dr_access(cpu, vcpu),
             Exit::Eoi(vector) => self.eoi_virtualized(cpu, host, vector),
             Exit::ApicAccess { .. } => self.lapic_mmio(cpu, vcpu, host),
-            Exit::ApicWrite { .. } => Resume::Stop(Why::Unhandled(56)),
+            Exit::ApicWrite { offset } => self.apic_written(cpu, vcpu, host, offset),
             Exit::Pause | Exit::Wbinvd | Exit::Invd | Exit::Mwait | Exit::Monitor => Resume::Next,
             Exit::Xsetbv => self.xsetbv(vcpu, host),
             Exit::Rdtsc => self.rdtsc(vcpu, host),
@@ -270,7 +273,9 @@ impl Machine {
 
     fn rdmsr<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
         let msr = vcpu.gprs().rcx() as u32;
-        if matches!(msr, 0x808 | 0x80a) {
+        // Priorities, vectors in service and requests.
+        if matches!(msr, 0x808 | 0x80a | 0x810..=0x827) {
+            self.take_apic(cpu, vcpu);
             self.take_tpr(cpu, vcpu);
         }
         match self.read_msr(cpu, vcpu, host, msr) {
@@ -287,6 +292,9 @@ impl Machine {
         let gprs = vcpu.gprs();
         let value = gprs.rax() & 0xffff_ffff | gprs.rdx() << 32;
         let msr = gprs.rcx() as u32;
+        if matches!(msr, 0x1b | 0x800..=0x83f) {
+            self.take_apic(cpu, vcpu);
+        }
         match self.write_msr(cpu, vcpu, host, msr, value) {
             Ok(()) => {
                 if msr == 0x808 {

@@ -308,6 +308,8 @@ impl Machine {
             Ok(insn) => insn,
             Err(resume) => return resume,
         };
+        // It may access the local APIC.
+        self.take_apic(cpu, vcpu);
         let mut memory = GuestMemory::new(self, cpu, vcpu, host);
         match execute(vcpu, &mut memory, &insn) {
             Ok(Progress::Partial) => Resume::Again,

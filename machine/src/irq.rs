@@ -1,6 +1,7 @@
 //! Interrupts on their way to a vCPU: messages to local APICs, the 8259A's pin, and what is injected
 //! before an entry.
 
+use crate::apic::EOI;
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use crate::inbox::{self, Inbox};
@@ -8,7 +9,7 @@ use crate::memmap::LAPIC;
 use crate::xen::SVR;
 use crate::{Machine, reset};
 use arch::control::rflags;
-use arch::{Event, SysReg, Vcpu};
+use arch::{ApicMode, Event, SysReg, Vcpu};
 use core::sync::atomic::Ordering;
 use devmodel::apicmsg::{DeliveryMode, Message};
 use devmodel::lapic::{ApicAddress, Delivery, Ipi, Shorthand};
@@ -119,6 +120,7 @@ impl Machine {
     /// Empties the inbox.
     #[inline(never)]
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
+        self.take_apic(cpu, vcpu);
         let flags = self.inbox(cpu.id).take();
         cpu.attention = true;
         if flags & inbox::VECTORS != 0 {
@@ -130,6 +132,7 @@ impl Machine {
         }
         if flags & inbox::INIT != 0 {
             cpu.lapic.init();
+            cpu.apic_shown = false;
             self.publish_address(cpu);
             cpu.nmi = false;
             cpu.lapic_due = None;
@@ -165,6 +168,9 @@ impl Machine {
             return true;
         }
         let enter = self.attend(cpu, vcpu, host);
+        if enter {
+            self.lend_apic(cpu, vcpu);
+        }
         // A vCPU that waits is looked at again each time.
         cpu.attention = !enter;
         enter
@@ -175,6 +181,7 @@ impl Machine {
         if let Some(due) = cpu.lapic_due {
             let now = self.now(host);
             if due <= now {
+                self.take_apic(cpu, vcpu);
                 cpu.lapic.advance(now);
                 cpu.lapic_due = cpu.lapic.due();
             }
@@ -186,7 +193,12 @@ impl Machine {
         if self.settle_callback(cpu, host) {
             cpu.attention = true;
         }
+        // Of a vCPU that runs on with its local APIC lent, nothing of that is wanted here.
+        if cpu.activity != Activity::Running {
+            self.take_apic(cpu, vcpu);
+        }
         self.take_tpr(cpu, vcpu);
+        let delivers = self.apic_mode(cpu, vcpu) != ApicMode::Off;
         let enabled = vcpu.rflags() & rflags::IF != 0;
         let extint = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
         let vector = cpu.lapic.pending_vector();
@@ -214,10 +226,13 @@ impl Machine {
             // It asks again, and waits again if nothing has come.
             cpu.activity = Activity::Running;
         }
+        // The CPU delivers vectors of the local APIC by itself, where it can.
+        let vector = if delivers { None } else { vector };
+        let waiting = extint || vector.is_some() || upcall.is_some();
         let blocking = vcpu.blocking();
         if vcpu.pending_event().is_some() {
             // An interrupted delivery goes first; the rest waits for a window.
-            self.ask_for_window(cpu, vcpu, waiting);
+            self.ask_for_window(cpu, vcpu, waiting, delivers);
             return true;
         }
         let mut upcall_waits = upcall.is_some();
@@ -237,15 +252,16 @@ impl Machine {
             vcpu.inject(vector.map(Event::interrupt));
         }
         let more = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
-        let more = more || upcall_waits || cpu.lapic.pending_vector().is_some();
-        self.ask_for_window(cpu, vcpu, more);
+        let more = more || upcall_waits || !delivers && cpu.lapic.pending_vector().is_some();
+        self.ask_for_window(cpu, vcpu, more, delivers);
         true
     }
 
     /// An interrupt that waits needs an exit as soon as the guest can take it. One that the TPR holds
     /// back needs an exit when the TPR falls.
-    fn ask_for_window<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, waiting: bool) {
-        let masked = if waiting { 0 } else { cpu.lapic.held_back_class().unwrap_or(0) };
+    fn ask_for_window<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, waiting: bool, delivers: bool) {
+        let none = waiting || delivers;
+        let masked = if none { 0 } else { cpu.lapic.held_back_class().unwrap_or(0) };
         vcpu.request_window(waiting, cpu.nmi, masked);
     }
 
@@ -326,6 +342,7 @@ impl Machine {
         }
         let number = (offset >> 4) as u8;
         let effect = cpu.lapic.write(number, value as u32, self.now(host));
+        cpu.apic_shown &= number == EOI;
         self.lapic_effect(cpu, host, effect);
         if number == SVR {
             self.reassert_upcall(cpu);

@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod apic;
 pub mod board;
 pub mod boot;
 mod changer;

@@ -234,7 +234,9 @@ impl Machine {
                 self.lapic_effect(cpu, host, effect);
             }
             APIC_BASE => {
+                let mode = cpu.lapic.mode();
                 cpu.lapic.write_base(value).map_err(|_| Fault::GP0)?;
+                cpu.apic_shown &= cpu.lapic.mode() == mode;
                 cpu.lapic_page = cpu.lapic.page().map_or(u64::MAX, |page| page >> 12);
                 self.lapic_effect(cpu, host, LapicEffect::Address);
             }

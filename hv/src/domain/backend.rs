@@ -27,9 +27,16 @@ pub trait Backend: Sized + 'static {
     /// The entry format for this machine.
     fn format(cpu: &Self::Cpu) -> Self::Format;
 
-    /// A vCPU of a guest whose second-level table has its root at `root`; made on the CPU that runs this, to be
-    /// attached to any. `None` when memory is short.
-    fn new_vcpu(cpu: &Self::Cpu, root: HostPhys) -> Option<Self::Vcpu>;
+    /// A frame for a guest, to be mapped at FEE00000h, where the CPU catches accesses to the local APIC.
+    /// `None` where it does not, and when memory is short.
+    fn apic_frame(cpu: &Self::Cpu) -> Option<HostPhys> {
+        let _ = cpu;
+        None
+    }
+
+    /// A vCPU of a guest whose second-level table has its root at `root` and maps `apic`, if any; made on the
+    /// CPU that runs this, to be attached to any. `None` when memory is short.
+    fn new_vcpu(cpu: &Self::Cpu, root: HostPhys, apic: Option<HostPhys>) -> Option<Self::Vcpu>;
 
     /// Makes `cpu`, which runs this, the one that runs the vCPU; no other vCPU is attached to it.
     fn attach(vcpu: &mut Self::Vcpu, cpu: &mut Self::Cpu);
@@ -92,7 +99,7 @@ impl Backend for Svm {
         svm::Npt::new(cpu.caps())
     }
 
-    fn new_vcpu(cpu: &svm::Cpu, root: HostPhys) -> Option<svm::SvmVcpu> {
+    fn new_vcpu(cpu: &svm::Cpu, root: HostPhys, _apic: Option<HostPhys>) -> Option<svm::SvmVcpu> {
         let mut iopm = svm_frame::<svm::Iopm>()?;
         iopm.intercept_all();
         let mut msrpm = svm_frame::<svm::Msrpm>()?;
@@ -132,7 +139,15 @@ impl Backend for Vmx {
         vmx::Ept::new(cpu.caps())
     }
 
-    fn new_vcpu(cpu: &vmx::Cpu, root: HostPhys) -> Option<vmx::VmxVcpu> {
+    fn apic_frame(cpu: &vmx::Cpu) -> Option<HostPhys> {
+        let wanted = cpu.caps().apic() && crate::config::get("apicv") != Some("0");
+        let (phys, bytes) = if wanted { leak::<[u8; 4096]>()? } else { return None };
+        // What a guest reads here in x2APIC mode, as where nothing is.
+        bytes.fill(0xff);
+        Some(phys)
+    }
+
+    fn new_vcpu(cpu: &vmx::Cpu, root: HostPhys, apic: Option<HostPhys>) -> Option<vmx::VmxVcpu> {
         let mut io = vmx_frame::<vmx::IoBitmaps>()?;
         io.intercept_all();
         let mut msr = vmx_frame::<vmx::MsrBitmap>()?;
@@ -140,7 +155,15 @@ impl Backend for Vmx {
         msr.intercept_by_need();
         // SAFETY: the frames are leaked, the root lives as long as the domain, and the bitmaps let
         // through only what the vCPU carries with it.
-        let tables = unsafe { vmx::Tables::new(&io, &msr, root) };
+        let mut tables = unsafe { vmx::Tables::new(&io, &msr, root) };
+        if let Some(access) = apic {
+            let mut msr = vmx_frame::<vmx::MsrBitmap>()?;
+            msr.intercept_all();
+            msr.intercept_by_need();
+            msr.pass_x2apic();
+            // SAFETY: as above; the caller maps the frame for this guest only.
+            tables = unsafe { tables.with_apic(access, &msr) };
+        }
         let frames = vmx::Frames { vmcs: vmx_frame()?, apic: vmx_frame()? };
         Some(vmx::VmxVcpu::new(frames, tables, cpu))
     }

@@ -6,10 +6,12 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicU64};
 
-use arch::slat::Slat;
+use arch::slat::{MemType, Range, Slat};
+use arch::{GuestPhys, Perm};
 use bios::BiosConfig;
 use devmodel::blk::Media;
 use devmodel::fdc::{DriveType, geometry_of_image};
+use devmodel::lapic::DEFAULT_BASE;
 use devmodel::rtc::WallClock;
 use machine::boot::{Kernel, KernelError};
 use machine::config::{self, DiskConfig, Firmware, GuestConfig, Serial, Target, Vdev, VifConfig};
@@ -187,10 +189,18 @@ impl<'a, B: Backend> Builder<'a, B> {
             }),
         });
         machine.hide(!config.pae, !config.nx);
-        let slat = Slat::new(B::format(self.cpu), &mut Store::default()).map_err(|_| short())?;
+        let store = &mut Store::default();
+        let mut slat = Slat::new(B::format(self.cpu), store).map_err(|_| short())?;
+        let apic = B::apic_frame(self.cpu);
+        if let Some(frame) = apic {
+            let page = Range { from: GuestPhys(DEFAULT_BASE), bytes: 4096 };
+            let perm = Perm::R | Perm::W;
+            // Nobody has translations of a table that is new.
+            let _ = slat.map(store, page, frame, perm, MemType::WriteBack).map_err(|_| short())?;
+        }
         let mut slots = Vec::new();
         for index in 0..usize::from(config.vcpus) {
-            let vcpu = B::new_vcpu(self.cpu, slat.root()).ok_or_else(short)?;
+            let vcpu = B::new_vcpu(self.cpu, slat.root(), apic).ok_or_else(short)?;
             let cpu = Cpu::new(index, machine.physical_bits());
             slots.push(Slot {
                 task: Mutex::new(Task { vcpu, cpu, fpu: fpu::Area::default() }),

@@ -298,7 +298,7 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
     }
     slot.due.store(deadline(domain, task.cpu.due().unwrap_or(Nanos::NEVER)), Ordering::Release);
     slot.running.store(false, Ordering::Release);
-    if task.cpu.lapic.pending_vector().is_some() {
+    if machine.is_interrupted(&mut task.cpu, &mut task.vcpu) {
         // Its interrupts are closed: whoever called it still waits.
         slot.called.store(true, Ordering::Release);
     }

@@ -1,7 +1,8 @@
 //! A virtual CPU of plain fields, which exits as its script says.
 
-use arch::{Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
+use arch::{ApicPage, Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU32;
 
 /// A scripted vCPU. [`Vcpu::run`] takes the next exit of the script; an event that waited for
 /// injection moves to `delivered` then, as on a CPU whose entry delivers it.
@@ -31,6 +32,26 @@ pub struct MockCpu {
     pub pdptes: Option<[u64; 4]>,
     /// How often the TLB was flushed.
     pub flushes: u32,
+    /// The page of a CPU that keeps the local APIC.
+    pub apic: Kept,
+}
+
+/// The page of a local APIC that a CPU keeps, if it does. A copy of the vCPU keeps none.
+#[derive(Debug, Default)]
+pub struct Kept(pub Option<ApicPage>);
+
+impl Clone for Kept {
+    fn clone(&self) -> Kept {
+        Kept(None)
+    }
+}
+
+impl MockCpu {
+    /// Keeps the local APIC from now on.
+    pub fn keep_apic(&mut self) {
+        let words = Box::leak(Box::new([const { AtomicU32::new(0) }; 1024]));
+        self.apic = Kept(Some(ApicPage::new(words)));
+    }
 }
 
 impl Vcpu for MockCpu {
@@ -110,6 +131,10 @@ impl Vcpu for MockCpu {
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
         self.pdptes = Some(entries);
+    }
+
+    fn apic(&mut self) -> Option<&mut ApicPage> {
+        self.apic.0.as_mut()
     }
 
     fn flush_tlb(&mut self) {

@@ -168,7 +168,8 @@ impl Guest {
             }),
         });
         let cpus: Vec<Cpu> = (0..vcpus).map(|n| Cpu::new(n, machine.physical_bits())).collect();
-        let mut guest = Guest { machine, host, cpus, vcpus: vec![MockCpu::default(); vcpus] };
+        let mocks = (0..vcpus).map(|_| MockCpu::default()).collect();
+        let mut guest = Guest { machine, host, cpus, vcpus: mocks };
         assert!(guest.machine.power_on(&guest.host));
         for n in 0..vcpus {
             guest.machine.reset_vcpu(&mut guest.cpus[n], &mut guest.vcpus[n]);

@@ -1,0 +1,97 @@
+//! A local APIC whose CPU keeps part of it while the guest runs.
+//!
+//! One rule: between `lend_apic`, before an entry, and `take_apic`, task priority, requests and vectors in
+//! service are in the CPU's page; at all other times, and of all else, the chip is right. Whoever is about to
+//! look at those or to change them takes first, and the next entry lends again.
+
+use crate::Machine;
+use crate::cpu::Cpu;
+use crate::host::Host;
+use arch::apicpage::offset;
+use arch::{ApicMode, Resume, Vcpu};
+use devmodel::lapic::Mode;
+
+/// Register numbers: offset / 10h.
+pub(crate) const EOI: u8 = 0x0b;
+const ICR_HIGH: u8 = 0x31;
+
+impl Machine {
+    /// What the CPU does of this vCPU's local APIC by itself.
+    #[inline]
+    pub(crate) fn apic_mode<V: Vcpu>(&self, cpu: &Cpu, vcpu: &mut V) -> ApicMode {
+        if vcpu.apic().is_none() {
+            return ApicMode::Off;
+        }
+        match cpu.lapic.mode() {
+            Mode::XApic if Self::lapic_is_standard(cpu) => ApicMode::Memory,
+            Mode::X2Apic => ApicMode::Msrs,
+            Mode::XApic | Mode::Disabled => ApicMode::Off,
+        }
+    }
+
+    /// Gives the CPU its part, for the entry that follows.
+    #[inline]
+    pub(crate) fn lend_apic<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
+        if cpu.apic_lent {
+            return;
+        }
+        let mode = self.apic_mode(cpu, vcpu);
+        let Some(page) = vcpu.apic() else { return };
+        page.set_mode(mode);
+        if mode == ApicMode::Off {
+            return;
+        }
+        cpu.lapic.lend(page);
+        if !cpu.apic_shown {
+            cpu.lapic.show(page);
+            cpu.apic_shown = true;
+        }
+        cpu.apic_lent = true;
+    }
+
+    /// Takes it back.
+    #[inline]
+    pub(crate) fn take_apic<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
+        if cpu.apic_lent
+            && let Some(page) = vcpu.apic()
+        {
+            cpu.lapic.take_back(page);
+            cpu.apic_lent = false;
+            // It is lent again before the next entry.
+            cpu.attention = true;
+        }
+    }
+
+    /// Whether an interrupt of its local APIC waits for the vCPU to open its own.
+    pub fn is_interrupted<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> bool {
+        self.take_apic(cpu, vcpu);
+        cpu.lapic.pending_vector().is_some()
+    }
+
+    /// The guest wrote a register into the page, and its instruction is done
+    /// (SDM 3C "APIC-Write VM Exits").
+    pub(crate) fn apic_written<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        at: u16,
+    ) -> Resume {
+        self.take_apic(cpu, vcpu);
+        let Some(page) = vcpu.apic() else { return Resume::Again };
+        let value = page.read(at);
+        if at & 0xff0 == offset::ICR_LOW {
+            // A write of the upper half makes no exit.
+            let high = page.read(offset::ICR_HIGH);
+            let _ = cpu.lapic.write(ICR_HIGH, high, self.now(host));
+            // It is sent at once: delivery status reads 0.
+            page.write(offset::ICR_LOW, value & !(1 << 12));
+            let shown = cpu.apic_shown;
+            self.lapic_write(cpu, host, at & 0xff0, 4, value.into());
+            cpu.apic_shown = shown;
+        } else {
+            self.lapic_write(cpu, host, at & 0xff0, 4, value.into());
+        }
+        Resume::Again
+    }
+}
