@@ -2,10 +2,10 @@
 //! a terminal; it gets a script that says "continue" and a pseudo-terminal. A Bochs 3 built by
 //! `cargo xtask setup --bochs3` is taken instead where it is there: it is three times as fast.
 
-use super::{Listener, Machine};
+use super::{Listener, Machine, build_bochs};
 use crate::bootset::HostDisk;
+use crate::guests::{BOOT_FILE, iso};
 use crate::plan::{Display, Guest, Plan};
-use crate::{guests::iso, paths};
 use anyhow::{Context, Result, bail};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -41,6 +41,12 @@ pub struct Config {
     pub floppy: Option<PathBuf>,
     /// Throw writes away.
     pub snapshot: bool,
+    /// An e1000 on a network of one host, 10.0.2.2.
+    pub network: bool,
+    /// What that host gives away by TFTP.
+    pub tftp: Option<PathBuf>,
+    /// Where that network's settings are.
+    pub slirp: PathBuf,
     /// TCP ports on this machine that take the serial ports.
     pub serial: Vec<u16>,
     /// `term` for 2.7, `nogui` for our 3.0.
@@ -90,6 +96,14 @@ pub fn bochsrc(config: &Config) -> String {
     if let Some(floppy) = &config.floppy {
         line(format!("floppya: 1_44=\"{}\", status=inserted", floppy.display()));
     }
+    if config.network {
+        let root = config.tftp.as_ref().map(|dir| format!(", ethdev=\"{}\"", dir.display()));
+        line(format!(
+            "e1000: card=0, enabled=1, mac=52:54:00:12:34:56, ethmod=slirp{}, script=\"{}\"",
+            root.unwrap_or_default(),
+            config.slirp.display()
+        ));
+    }
     let order: Vec<&str> = [
         (config.iso.is_some() && config.disks.is_empty(), "cdrom"),
         (!config.disks.is_empty() && config.iso.is_none(), "disk"),
@@ -115,8 +129,7 @@ pub fn bochsrc(config: &Config) -> String {
 
 /// The program to run, and whether it is our Bochs 3.
 fn program() -> (PathBuf, bool) {
-    let ours = paths::tools().join("bochs3/bin/bochs");
-    if ours.exists() { (ours, true) } else { (PathBuf::from("bochs-bin"), false) }
+    build_bochs::place().map_or((PathBuf::from("bochs-bin"), false), |ours| (ours, true))
 }
 
 /// The usual CPU model: the newest whose VMX features 2.7 has without trouble.
@@ -133,9 +146,12 @@ pub fn hypervisor(
     let module = dir.path().join("guests.cpio");
     fs::write(&module, archive)?;
     let iso = dir.path().join("xenolith.iso");
+    let whole = build_bochs::is_current();
+    // What `build_bochs` mends makes guests crash.
+    let apicv = if whole { "" } else { " apicv=0" };
     let config = format!(
-        "set timeout=0\nset gfxpayload=text\nmenuentry Xenolith {{\n\tmultiboot2 /boot/xenolith {}\n\
-         \tmodule2 /boot/guests.cpio guests\n}}\n",
+        "set timeout=0\nset gfxpayload=text\nmenuentry Xenolith {{\n\tmultiboot2 /boot/xenolith \
+         {}{apicv}\n\tmodule2 /boot/guests.cpio guests\n}}\n",
         super::hypervisor_line(plan, "bochs")
     );
     iso::grub(&iso, &config, &[("boot/xenolith", image), ("boot/guests.cpio", module.as_path())])?;
@@ -151,6 +167,8 @@ pub fn hypervisor(
         iso: Some(iso),
         disks: disks.to_vec(),
         snapshot: plan.snapshot,
+        network: plan.guests.iter().any(Guest::has_network) && whole,
+        tftp: plan.guests.iter().find_map(|guest| guest.media.tftp.clone()),
         ..Config::default()
     };
     start(config, dir, 2, plan.host.display)
@@ -198,6 +216,8 @@ fn start(
     config.log = dir.path().join("bochs.log");
     config.bios = PathBuf::from("/usr/share/bochs/BIOS-bochs-latest");
     config.display = if ours { "nogui" } else { "term" };
+    config.slirp = dir.path().join("slirp");
+    fs::write(&config.slirp, format!("# slirp config\nbootfile = {BOOT_FILE}\n"))?;
     let rc = dir.path().join("bochsrc");
     fs::write(&rc, bochsrc(&config))?;
     let mut bochs = Command::new("setpriv");
