@@ -23,6 +23,8 @@ const TURN_NS: u64 = 10_000_000;
 /// How long a vCPU runs, in nanoseconds, within the turn of another one of its CPU that called it: enough to take an
 /// interrupt and to answer.
 const ANSWER_NS: u64 = 25_000;
+/// The same in TSC ticks at the least: in Bochs a tick is an instruction, and 25 us are 1,250, switches included.
+const ANSWER_TICKS: u64 = 5_000;
 
 /// How long a guest runs at the most, if its CPU can bound that: a second divided by 2 to the power of
 /// this, which is 8 ms. Bochs keeps host interrupts from a guest that was entered with its own closed,
@@ -163,7 +165,7 @@ fn order<B: Backend>(
     lent: Option<Lent>,
 ) -> impl Iterator<Item = (usize, Option<u64>)> {
     let now = tsc::now();
-    let answered = now + tsc::from_ns(ANSWER_NS);
+    let answered = now + tsc::from_ns(ANSWER_NS).max(ANSWER_TICKS);
     let lent = lent.filter(|lent| now < lent.end && may_run(&locals[lent.by]));
     let within = lent.into_iter().flat_map(move |lent| {
         let end = Some(lent.end.min(answered));
