@@ -1,6 +1,7 @@
 //! The bus: nodes as a guest of Xen 4.17 finds them, and back ends that follow their front ends through
 //! each state and each way to die.
 
+mod control;
 mod lives;
 mod reference;
 mod table;
