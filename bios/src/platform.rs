@@ -141,6 +141,8 @@ pub struct BiosConfig {
     pub reserved: Vec<(u64, u64)>,
     /// Local APIC ids in vCPU order; at least one.
     pub apic_ids: Vec<u8>,
+    /// How many of these processors are there at power-on; the others may be plugged in later.
+    pub plugged: usize,
     /// I/O APIC id.
     pub ioapic_id: u8,
     /// There is an HPET at FED00000h.
@@ -171,6 +173,7 @@ impl Default for BiosConfig {
             pci_hole: (0xe000_0000, 0xfec0_0000),
             reserved: Vec::new(),
             apic_ids: alloc::vec![0],
+            plugged: usize::MAX,
             ioapic_id: 0,
             hpet: true,
             acpi: true,
@@ -186,6 +189,11 @@ impl Default for BiosConfig {
 }
 
 impl BiosConfig {
+    /// Whether a processor is there at power-on.
+    pub(crate) fn is_there(&self, number: usize) -> bool {
+        number < self.plugged
+    }
+
     /// Whether tables tell of local and I/O APICs.
     pub(crate) fn tells_of_apics(&self) -> bool {
         self.apic || self.apic_ids.len() > 1

@@ -12,6 +12,7 @@ pub mod acpipm;
 pub mod apicmsg;
 pub mod atapi;
 pub mod blk;
+pub mod cpuhp;
 pub mod debugcon;
 pub mod dma;
 pub mod e1000;

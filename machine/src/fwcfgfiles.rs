@@ -25,7 +25,8 @@ pub(crate) fn device(
         .into_iter()
         .map(|(start, length, _)| MemoryRange { start, length, kind: MemoryKind::Ram })
         .collect();
-    let cpus = config.apic_ids.len() as u16;
+    let most = config.apic_ids.len();
+    let cpus = (config.plugged.min(most) as u16, most as u16);
     let mut items = Items::pc(map.low_ram() + map.high_ram(), cpus, &ranges);
     let tables = Tables::new(config, floppy);
     if !tables.rsdp.is_empty() {

@@ -57,6 +57,7 @@ impl Machine {
             }
             DeliveryMode::Nmi => inbox.raise(inbox::NMI),
             DeliveryMode::Init => inbox.raise(inbox::INIT),
+            DeliveryMode::StartUp if vcpu >= self.plugged() => return,
             DeliveryMode::StartUp => inbox.start_up(message.vector),
             DeliveryMode::ExtInt => inbox.raise(inbox::LOOK),
             DeliveryMode::Smi | DeliveryMode::Reserved => return,
@@ -138,6 +139,9 @@ impl Machine {
             cpu.lapic_due = None;
             reset::init(vcpu);
             let bsp = cpu.lapic.base() & 1 << 8 != 0;
+            if let Some(xen) = self.xen.as_ref().filter(|_| !bsp) {
+                xen.set_reset(cpu.id);
+            }
             cpu.activity = if bsp { Activity::Running } else { Activity::WaitForSipi };
         }
         if flags & inbox::STARTUP != 0 && cpu.activity == Activity::WaitForSipi {
@@ -188,6 +192,9 @@ impl Machine {
         }
         self.expire_xen_timers(cpu, host);
         if cpu.activity == Activity::WaitForSipi {
+            return false;
+        }
+        if self.xen.as_ref().is_some_and(|xen| xen.is_down(cpu.id)) {
             return false;
         }
         if self.settle_callback(cpu, host) {

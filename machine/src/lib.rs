@@ -55,8 +55,9 @@ use arch::{GuestRam, Nanos, Why};
 use bios::{Bios, BiosConfig};
 use board::{Board, BoardConfig};
 use boot::Kernel;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use cpuid::CpuidPolicy;
+use devmodel::cpuhp::CpuBitmap;
 use devmodel::rtc::WallClock;
 use disks::{BiosIo, Drives};
 use holes::Holes;
@@ -122,6 +123,8 @@ pub struct Machine {
     pub(crate) inboxes: Box<[Inbox]>,
     pub(crate) addresses: Box<[AtomicU64]>,
     pub(crate) next_lowest: AtomicU32,
+    /// How many vCPUs are plugged in at power-on, and now.
+    plugged: (usize, AtomicUsize),
     /// The 8259A pair's output.
     pub(crate) intr: AtomicBool,
     board_due: AtomicU64,
@@ -152,6 +155,8 @@ impl Machine {
             xen,
         } = config;
         let vcpus = vcpus.max(1);
+        let plugged = bios_config.plugged.clamp(1, vcpus);
+        bios_config.plugged = plugged;
         let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
         let vram_bytes = vram.len() as u64 * 4;
         let (low, high) = (ram.low_size(), ram.high_size());
@@ -180,6 +185,7 @@ impl Machine {
         let fw_cfg = fwcfgfiles::device(&memmap, &bios_config, floppy, firmware_files);
         let mut board =
             Board::new(BoardConfig { wall_clock, vram: vram_bytes as u32, fw_cfg, xen_platform });
+        board.cpus = CpuBitmap::new(plugged);
         drives.attach(&mut board);
         board.attach_nics(&nics);
         disks::fill_cmos(&mut board, &memmap, &drives, &bios_config.boot_order);
@@ -202,6 +208,7 @@ impl Machine {
             inboxes: (0..vcpus).map(|_| Inbox::default()).collect(),
             addresses: (0..vcpus).map(|_| AtomicU64::new(0)).collect(),
             next_lowest: AtomicU32::new(0),
+            plugged: (plugged, AtomicUsize::new(plugged)),
             intr: AtomicBool::new(false),
             board_due: AtomicU64::new(u64::MAX),
             stopping: AtomicBool::new(false),
@@ -220,6 +227,20 @@ impl Machine {
     #[must_use]
     pub fn vcpus(&self) -> usize {
         self.inboxes.len()
+    }
+
+    /// How many vCPUs are plugged in.
+    #[must_use]
+    pub fn plugged(&self) -> usize {
+        self.plugged.1.load(Ordering::Acquire)
+    }
+
+    /// From now on the first `count` vCPUs, 1 or more, are plugged in. The guest's ACPI hears of it and lets go
+    /// of the others by itself; until it starts them anew they cannot be started.
+    pub fn plug<H: Host>(&self, host: &H, count: usize) {
+        let count = count.clamp(1, self.vcpus());
+        self.plugged.1.store(count, Ordering::Release);
+        self.on_board(host, |board, fx| board.set_cpus(CpuBitmap::new(count), fx));
     }
 
     /// MAXPHYADDR as the guest sees it.
@@ -269,6 +290,7 @@ impl Machine {
         *self.stop.lock() = None;
         self.stopping.store(false, Ordering::Release);
         *self.bios.lock() = Bios::new();
+        self.plugged.1.store(self.plugged.0, Ordering::Release);
         self.bios_io.lock().forget();
         let now = self.now(host);
         let drives = self.drives.lock().clone();
@@ -277,6 +299,7 @@ impl Machine {
             if !self.own_firmware {
                 board.decode_pm(bios::PM_BASE, fx);
             }
+            board.cpus = CpuBitmap::new(self.plugged.0);
             // What a guest's drivers took away is back.
             drives.attach_disks(board);
         });
@@ -446,9 +469,17 @@ impl Machine {
         self.board.lock().listens(port)
     }
 
-    /// The power button of the case.
-    pub fn press_power_button<H: Host>(&self, host: &H) {
-        self.on_board(host, Board::press_power_button);
+    /// The power button of the case. False: the guest's ACPI is off, so it may not notice.
+    pub fn press_power_button<H: Host>(&self, host: &H) -> bool {
+        self.on_board(host, |board, fx| {
+            board.press_power_button(fx);
+            board.pm.is_acpi()
+        })
+    }
+
+    /// Whether the power button was pressed and the guest has not looked yet.
+    pub fn power_button_waits(&self) -> bool {
+        self.board.lock().pm.power_button_waits()
     }
 
     /// Works on the display: for showing it, and for its text.

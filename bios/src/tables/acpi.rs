@@ -176,7 +176,7 @@ pub(super) fn madt(config: &BiosConfig) -> Vec<u8> {
 pub(super) fn local_apics(out: &mut Vec<u8>, config: &BiosConfig) {
     for (n, &id) in (0..=u8::MAX).zip(&config.apic_ids) {
         out.extend_from_slice(&[0, 8, n, id]);
-        out.w32(1);
+        out.w32(config.is_there(n.into()).into());
     }
 }
 

@@ -1,6 +1,7 @@
 //! The DSDT: PCI bus with its windows and interrupt routing, link devices on the PIIX3's PIRQ registers,
-//! the ISA devices, processors, and S5.
+//! the ISA devices, and S5. Processors are in [`processors`].
 
+use super::processors;
 use crate::platform::BiosConfig;
 use crate::post::pci::{PM_BASE, pirq};
 use crate::rom::TRAP_PORT;
@@ -16,7 +17,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 /// Bytes as they are.
-struct Raw(Vec<u8>);
+pub(super) struct Raw(pub(super) Vec<u8>);
 
 impl Aml for Raw {
     fn to_aml_bytes(&self, sink: &mut dyn AmlSink) {
@@ -44,32 +45,14 @@ fn interrupts(numbers: &[u32]) -> Raw {
     Raw(out)
 }
 
-/// "Processor": the form that every system before ACPI 6.4 knows.
-fn processor(n: usize) -> Raw {
-    let digits = format!("C{n:03X}");
-    let mut out = vec![0x5b, 0x83, 11];
-    out.extend_from_slice(&digits.as_bytes()[..4]);
-    out.push(n as u8);
-    out.extend_from_slice(&[0; 5]);
-    Raw(out)
-}
-
-fn name(path: &str) -> Path {
+pub(super) fn name(path: &str) -> Path {
     Path::new(path)
-}
-
-/// The processors.
-pub(super) fn processors(config: &BiosConfig) -> Vec<u8> {
-    let mut out = Vec::new();
-    let processors: Vec<Raw> = (0..config.apic_ids.len().min(255)).map(processor).collect();
-    let processors = processors.iter().map(|cpu| cpu as &dyn Aml).collect();
-    Scope::new(name("\\_PR_"), processors).to_aml_bytes(&mut out);
-    out
 }
 
 /// The AML behind the table header.
 pub(super) fn body(config: &BiosConfig, floppy: bool) -> Vec<u8> {
-    let mut out = processors(config);
+    let mut out = Vec::new();
+    processors::write(&mut out, config);
     let mut soft_off = PackageBuilder::new();
     for _ in 0..4 {
         soft_off.add_element(&ZERO);
@@ -185,6 +168,7 @@ fn isa(out: &mut Vec<u8>, config: &BiosConfig, floppy: bool) {
             &io(PM_BASE, 0x40),
             &io(0x700, 0x10),
             &io(0xafe0, 4),
+            &io(processors::BITMAP, 0x20),
             &Memory32Fixed::new(true, 0xfec0_0000, 0x1000),
             &Memory32Fixed::new(true, 0xfee0_0000, 0x1000),
         ],

@@ -6,6 +6,7 @@ mod dsdt;
 mod files;
 mod mp;
 pub(crate) mod pir;
+mod processors;
 mod pvh;
 mod smbios;
 #[cfg(test)]

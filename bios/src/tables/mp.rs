@@ -21,7 +21,7 @@ pub(super) fn write<P: Platform>(
     let config = c.bus.config();
     let ioapic = config.ioapic_id;
     let mut bootstrap = 2;
-    for &id in &config.apic_ids {
+    for &id in config.apic_ids.iter().take(config.plugged) {
         // Enabled; the first is the bootstrap processor. Family 6, with APIC and FPU.
         entries.extend_from_slice(&[0, id, 0x14, 1 | bootstrap]);
         bootstrap = 0;

@@ -5,7 +5,7 @@
 //! VGA, no CMOS clock, no 8042, no I/O APIC. Linux knows a PVH guest by that.
 
 use super::acpi::{facs, local_apics, rsdp, table};
-use super::{Fields, dsdt};
+use super::{Fields, processors};
 use crate::e820::TABLES_SIZE;
 use crate::platform::BiosConfig;
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ pub fn pvh_tables(base: u64, config: &BiosConfig) -> Vec<u8> {
         base + at as u64
     };
     let facs = put(&facs());
-    let dsdt = put(&table(b"DSDT", 2, &dsdt::processors(config)));
+    let dsdt = put(&table(b"DSDT", 2, &processors::fixed(config)));
     let mut all = alloc::vec![put(&table(b"FACP", 5, &fadt(facs, dsdt)))];
     if config.tells_of_apics() {
         all.push(put(&table(b"APIC", 3, &madt(config))));

@@ -50,7 +50,7 @@ pub(super) fn parts(config: &BiosConfig) -> (Vec<u8>, Vec<u8>) {
 fn structures(config: &BiosConfig) -> Structures {
     let mut all = Structures::default();
     firmware_and_system(&mut all, config);
-    for n in 0..config.apic_ids.len() as u16 {
+    for n in 0..config.apic_ids.len().min(config.plugged) as u16 {
         processor(&mut all, n);
     }
     memory(&mut all, config);

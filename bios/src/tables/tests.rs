@@ -239,3 +239,30 @@ fn without_acpi_another_firmware_gets_the_smbios_structures_only() {
         tables.smbios.len() as u16
     );
 }
+
+#[test]
+fn processors_that_are_not_there_at_power_on_can_come_later() {
+    let table = |g: &Guest, wanted: &[u8; 4]| {
+        let base = crate::e820::tables_base(&g.bus.config);
+        let at = (base..base + 0xf000).step_by(16).find(|at| g.bus.bytes(*at, 4) == wanted);
+        let at = at.unwrap();
+        g.bus.bytes(at, g.bus.u32(at + 4) as usize)
+    };
+    let contains = |table: &[u8], name: &[u8]| table.windows(name.len()).any(|at| at == name);
+    let g = guest_with(|config| (config.apic_ids, config.plugged) = (std::vec![0, 1, 2, 3], 3));
+    let madt = table(&g, b"APIC");
+    let flags: Vec<u8> = (0..4).map(|n| madt[44 + 8 * n + 4]).collect();
+    assert_eq!(flags, [1, 1, 1, 0]);
+    let dsdt = table(&g, b"DSDT");
+    assert!(contains(&dsdt, b"_E02") && contains(&dsdt, b"PRSC"));
+    // Name (F002, One), Name (F003, Zero): what the tables have seen at first.
+    assert!(contains(&dsdt, b"\x08F002\x01") && contains(&dsdt, b"\x08F003\x00"));
+    let mp = u64::from(g.bus.u32(find(&g, b"_MP_") + 4));
+    let processors = (0..8).take_while(|n| g.bus.bytes(mp + 44 + 20 * n, 1) == [0]);
+    assert_eq!(processors.count(), 3);
+    // One that is alone stays so; as many as a guest can have find room.
+    let dsdt = table(&guest_with(|config| config.apic_ids = std::vec![0]), b"DSDT");
+    assert!(contains(&dsdt, b"C000") && !contains(&dsdt, b"PRSC"));
+    let g = guest_with(|config| config.apic_ids = (0..64).collect());
+    assert!(contains(&table(&g, b"DSDT"), b"C03F"));
+}

@@ -220,6 +220,12 @@ impl AcpiPm {
         self.status |= POWER_BUTTON;
     }
 
+    /// Whether the guest has yet to clear the power button's status.
+    #[must_use]
+    pub const fn power_button_waits(&self) -> bool {
+        self.status & POWER_BUTTON != 0
+    }
+
     /// Someone presses the sleep button.
     pub fn press_sleep_button(&mut self) {
         self.status |= SLEEP_BUTTON;

@@ -94,11 +94,11 @@ impl Items {
     /// What firmware needs to know of a PC: `ram` bytes in all, `cpus`, and the memory map for file
     /// `etc/e820`, which lists RAM and what is reserved in it.
     #[must_use]
-    pub fn pc(ram: u64, cpus: u16, map: &[MemoryRange]) -> Self {
+    pub fn pc(ram: u64, cpus: (u16, u16), map: &[MemoryRange]) -> Self {
         let mut items = Self::new();
         items.put(key::RAM_SIZE, Cow::Owned(ram.to_le_bytes().to_vec()));
         items.put(key::NO_GRAPHIC, Cow::Borrowed(&[0, 0]));
-        for key in [key::CPUS, key::MAX_CPUS] {
+        for (key, cpus) in [(key::CPUS, cpus.0), (key::MAX_CPUS, cpus.1)] {
             items.put(key, Cow::Owned(cpus.to_le_bytes().to_vec()));
         }
         items.put(key::BOOT_MENU, Cow::Borrowed(&[0, 0]));

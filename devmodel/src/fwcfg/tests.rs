@@ -11,7 +11,7 @@ fn device() -> FwCfg {
         MemoryRange { start: 0, length: 0xA_0000, kind: MemoryKind::Ram },
         MemoryRange { start: 0xFEFF_C000, length: 0x4000, kind: MemoryKind::Reserved },
     ];
-    let mut items = Items::pc(256 << 20, 4, &map);
+    let mut items = Items::pc(256 << 20, (3, 4), &map);
     items.file("bootorder", &b"/pci@i0cf8/ide@1,1/drive@0/disk@0\0"[..]).unwrap();
     items.file("etc/acpi/tables", std::vec![7_u8; 1000]).unwrap();
     FwCfg::new(items)
@@ -36,7 +36,8 @@ fn the_fixed_items_tell_signature_interfaces_memory_and_cpus() {
     assert_eq!(bytes(&mut device, 5), b"QEMU\0", "selected at reset, zeros beyond");
     assert_eq!(item(&mut device, key::ID, 4), [3, 0, 0, 0]);
     assert_eq!(item(&mut device, key::RAM_SIZE, 8), (256_u64 << 20).to_le_bytes());
-    assert_eq!(item(&mut device, key::CPUS, 2), [4, 0]);
+    assert_eq!(item(&mut device, key::CPUS, 2), [3, 0]);
+    assert_eq!(item(&mut device, key::MAX_CPUS, 2), [4, 0]);
     assert_eq!(item(&mut device, key::IRQ0_OVERRIDE, 4), [1, 0, 0, 0]);
     assert_eq!(item(&mut device, 0x3FFF, 4), [0; 4], "no such item");
     assert_eq!(item(&mut device, 0x4000, 4), *b"QEMU", "the write bit is ignored");
@@ -62,7 +63,7 @@ fn dma_reads_skips_and_selects() {
     assert_eq!(device.read(), 0);
     assert_eq!(device.begin(descriptor(0x10, 4, 0)), Dma::Failed, "nothing can be written");
     assert_eq!(device.begin(descriptor(0x0005_0008, 0, 0)), Dma::Done);
-    assert_eq!(device.read(), 4);
+    assert_eq!(device.read(), 3);
 }
 
 #[test]

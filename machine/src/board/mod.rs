@@ -8,6 +8,7 @@
 mod mmio;
 mod nic;
 mod pio;
+mod watchdog;
 mod xen;
 
 use crate::effects::Effects;
@@ -17,6 +18,7 @@ use alloc::vec::Vec;
 use arch::Nanos;
 use devmodel::acpipm::{AcpiPm, AcpiPmConfig};
 use devmodel::blk::SegmentList;
+use devmodel::cpuhp::{self, CpuBitmap};
 use devmodel::debugcon::Debugcon;
 use devmodel::dma::Dma;
 use devmodel::fdc::Fdc;
@@ -34,6 +36,7 @@ use devmodel::rtc::{Rtc, WallClock};
 use devmodel::uart::Uart;
 use devmodel::vga::{DirectMap, Vga};
 use devmodel::xenplat::XenPlatform;
+use pvdrivers::abi::sched::WATCHDOGS;
 
 /// ISA interrupt lines by what drives them.
 pub mod irq {
@@ -69,10 +72,11 @@ enum Timed {
     Pm,
     Ps2,
     Nic,
+    Watchdog,
 }
 
 /// How many [`Timed`] chips there are.
-const TIMED: usize = 9;
+const TIMED: usize = 10;
 
 /// What the board is built with.
 #[derive(Clone, Debug)]
@@ -106,9 +110,11 @@ pub struct Board {
     pub(crate) vga: Vga,
     pub(crate) pci: pci::Bus,
     pub(crate) pm: AcpiPm,
+    pub(crate) cpus: CpuBitmap,
     pub(crate) fw_cfg: FwCfg,
     pub(crate) xen_platform: Option<XenPlatform>,
     nics: Vec<nic::Slot>,
+    watchdogs: [watchdog::Watchdog; WATCHDOGS],
     /// The guest's drivers took the cards away, until the next reset.
     nics_gone: bool,
     port92: Port92,
@@ -155,9 +161,11 @@ impl Board {
             vga: Vga::new(vram),
             pci,
             pm: AcpiPm::new(AcpiPmConfig { wide_timer: true }),
+            cpus: CpuBitmap::new(cpuhp::PROCESSORS),
             fw_cfg,
             xen_platform: xen_platform.then(XenPlatform::new),
             nics: Vec::new(),
+            watchdogs: [None; WATCHDOGS],
             nics_gone: false,
             port92: Port92::new(),
             reset: ResetControl::new(),
@@ -229,6 +237,9 @@ impl Board {
         }
         if self.is_due(Timed::Nic, now) {
             self.advance_nics(now, fx);
+        }
+        if self.is_due(Timed::Watchdog, now) {
+            self.expire_watchdogs(now, fx);
         }
     }
 
@@ -344,6 +355,15 @@ impl Board {
         self.set_line(irq::IDE + 1, self.ide.irq(ide::Bus::Secondary), fx);
     }
 
+    /// Processors are plugged in or out; the guest's ACPI hears of it.
+    pub(crate) fn set_cpus(&mut self, cpus: CpuBitmap, fx: &mut Effects) {
+        if self.cpus != cpus {
+            self.cpus = cpus;
+            self.pm.raise_gpe(cpuhp::GPE);
+            self.settle_pm(fx);
+        }
+    }
+
     fn settle_pm(&mut self, fx: &mut Effects) {
         self.set_line(irq::SCI, self.pm.sci(), fx);
         self.retime(Timed::Pm, self.pm.due(), fx);
@@ -441,6 +461,7 @@ impl Board {
             platform.reset();
         }
         self.reset_nics();
+        self.watchdogs = [None; WATCHDOGS];
         self.port92 = Port92::new();
         self.reset = ResetControl::new();
         (self.lines, self.pci_lines, self.hpet_pins) = (0, 0, 0);

@@ -185,6 +185,7 @@ impl Board {
             0x4d1 => self.pic.read_elcr(PicUnit::Slave),
             0x511 => self.fw_cfg.read(),
             0xcf9 => self.reset.read(),
+            0xaf00..=0xaf1f => self.cpus.read(low),
             0xcfc..=0xcff => self.pci_read(port, 1) as u8,
             0x1ce..=0x1d0 => self.vga.vbe_read(port) as u8,
             _ => self.in_pci_ports(port, 1, now, fx).unwrap_or(0xff) as u8,

@@ -211,7 +211,10 @@ const KEYS: &[(&str, Setter)] = &[
         draft.xen = line;
         set(&mut config.xen, yes_or_no(value))
     }),
-    ("viridian", |config, _, _, value| set(&mut config.viridian, yes_or_no(value))),
+    ("viridian", |_, _, _, value| match yes_or_no(value)? {
+        false => Ok(()),
+        true => Err(Problem::Conflict("Hyper-V's interface is not offered; leave it out").into()),
+    }),
     ("hpet", |config, _, _, value| set(&mut config.hpet, yes_or_no(value))),
     ("acpi", |config, _, _, value| set(&mut config.acpi, yes_or_no(value))),
     ("apic", |config, _, _, value| set(&mut config.apic, yes_or_no(value))),
@@ -296,11 +299,12 @@ fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Lo
         }
         config.max_memory_mib = mib;
     }
-    if let Some((line, count)) = maxvcpus
-        && count != config.vcpus
-    {
-        const WHY: &str = "must equal vcpus: none are plugged in while a guest runs";
-        return Err(("maxvcpus", (line, Problem::Conflict(WHY))));
+    config.max_vcpus = config.vcpus;
+    if let Some((line, count)) = maxvcpus {
+        if count < config.vcpus {
+            return Err(("maxvcpus", (line, Problem::Conflict("less than vcpus"))));
+        }
+        config.max_vcpus = count;
     }
     let has_words = cmdline.is_some() || root.is_some() || extra.is_some();
     let words_line = [&cmdline, &root, &extra].into_iter().flatten().map(|(line, _)| *line).min();

@@ -103,8 +103,10 @@ pub struct GuestConfig {
     pub memory_mib: u32,
     /// `maxmem` in MiB, at least `memory`; default `memory`.
     pub max_memory_mib: u32,
-    /// `vcpus`, 1 to 64; default 1. `maxvcpus` says the same.
+    /// `vcpus`: that it starts with, 1 to 64; default 1.
     pub vcpus: u8,
+    /// `maxvcpus`: that it may have, at least `vcpus`; default `vcpus`.
+    pub max_vcpus: u8,
     /// `cpus`: empty for all; one set for all vCPUs; or one for each, the last for the rest. See
     /// [`GuestConfig::affinity`].
     pub cpus: Vec<CpuSet>,
@@ -141,8 +143,6 @@ pub struct GuestConfig {
     pub xen_platform_pci: bool,
     /// `xen`: whether Xen's CPUID leaves and hypercalls are there; default yes. Not in xl.
     pub xen: bool,
-    /// `viridian`: Hyper-V's interface; default no.
-    pub viridian: bool,
     /// `hpet`; default yes.
     pub hpet: bool,
     /// `acpi`; default yes.
@@ -178,6 +178,7 @@ impl GuestConfig {
             memory_mib: 256,
             max_memory_mib: 256,
             vcpus: 1,
+            max_vcpus: 1,
             cpus: Vec::new(),
             cpu_weight: 256,
             disks: Vec::new(),
@@ -195,7 +196,6 @@ impl GuestConfig {
             on_watchdog: Action::Destroy,
             xen_platform_pci: true,
             xen: true,
-            viridian: false,
             hpet: true,
             acpi: true,
             apic: true,

@@ -180,7 +180,7 @@ impl Machine {
         call: &Call<'_>,
     ) -> Outcome {
         match call.number {
-            Hypercall::VCPU_OP => self.vcpu_op(cpu, vcpu, host, call).into(),
+            Hypercall::VCPU_OP => self.vcpu_op(cpu, vcpu, host, call),
             Hypercall::MULTICALL => self.multicall(cpu, vcpu, host, call),
             Hypercall::MEMORY_OP => self.memory_op(vcpu, host, call),
             Hypercall::HVM_OP => self.hvm_op(vcpu, host, call).into(),

@@ -34,6 +34,8 @@ impl Machine {
         let Some(xen) = &self.xen else { return };
         let Some(slot) = xen.vcpus.get(which) else { return };
         let old = slot.state.load(Ordering::Relaxed);
+        let waits = state == Runstate::BLOCKED;
+        let state = if waits && slot.is_down() { Runstate::OFFLINE } else { state };
         let state = state.0 as u8;
         if old == state {
             return;

@@ -1,4 +1,4 @@
-//! `HYPERVISOR_sched_op`: yield, block, poll, shutdown. Xen public "sched.h".
+//! `HYPERVISOR_sched_op`: yield, block, poll, shutdown, watchdogs. Xen public "sched.h".
 
 use super::Xen;
 use super::hypercall::{Call, Outcome};
@@ -7,7 +7,7 @@ use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use arch::{Nanos, Vcpu, Why};
 use core::sync::atomic::Ordering;
-use pvdrivers::abi::sched::{MAX_POLL_PORTS, Poll, SchedOp, Shutdown, ShutdownReason};
+use pvdrivers::abi::sched::{MAX_POLL_PORTS, Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
 use pvdrivers::{Errno, Port};
 
 impl Machine {
@@ -42,9 +42,22 @@ impl Machine {
                 Ok(false) => Outcome::Again,
                 Err(errno) => errno.into(),
             },
+            SchedOp::WATCHDOG => self.watchdog(vcpu, host, call).into(),
             SchedOp::REMOTE_SHUTDOWN | SchedOp::PIN_OVERRIDE => Errno::EPERM.into(),
             _ => Errno::ENOSYS.into(),
         }
+    }
+
+    /// Sets a watchdog.
+    fn watchdog<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Result<u64, Errno> {
+        let asked: Watchdog = self.claim(vcpu, call.pointer(1), call.width)?;
+        let now = self.now(host);
+        self.on_board(host, |board, fx| board.set_watchdog(asked, now, fx))
     }
 
     /// Waits until one of some ports is pending, or until a time. False: it waits; a vCPU that was woken

@@ -15,6 +15,15 @@ use pvdrivers::abi::hvm_params::{CallbackVia, HvmParam};
 use pvdrivers::abi::shared_info::VcpuInfo;
 use pvdrivers::abi::xen::Virq;
 
+impl Xen {
+    /// Whether the guest has said how it hears of events: it has drivers that use the store.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        let own = self.vcpus.iter().any(|vcpu| vcpu.upcall_vector.load(Ordering::Relaxed) != 0);
+        own || self.params.lock().callback() != CallbackVia::None
+    }
+}
+
 impl Machine {
     /// The guest's vCPUs have stopped, and its back ends let go of it: pages of other guests go from its
     /// memory, its own from theirs, and all that the hypervisor showed it. False where a back end still

@@ -2,12 +2,12 @@
 //! area; and `HYPERVISOR_vcpu_op`. Xen public "vcpu.h".
 
 use super::Xen;
-use super::hypercall::Call;
+use super::hypercall::{Call, Outcome};
 use super::runstate::RUNSTATE_SIZE;
-use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
-use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu};
+use crate::{Machine, inbox};
+use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu, Why};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use pvdrivers::Errno;
 use pvdrivers::abi::shared_info::{SharedInfo, VCPU_TIME_INFO_SIZE};
@@ -27,8 +27,12 @@ pub struct XenVcpu {
     info: AtomicU64,
     /// The vector that its local APIC gets for events, 0 for none.
     pub(crate) upcall_vector: AtomicU8,
-    /// It was started.
+    /// It was started, and has not got INIT since.
+    initialised: AtomicBool,
+    /// It was started, and has not switched itself off by HLT since.
     up: AtomicBool,
+    /// It took itself down, or was: it waits for `VCPUOP_up`, or for INIT and start-up.
+    down: AtomicBool,
     /// Guest-physical address of a second `struct vcpu_time_info`.
     time: AtomicU64,
     /// Guest-physical address of `struct vcpu_runstate_info`.
@@ -46,7 +50,9 @@ impl Default for XenVcpu {
         XenVcpu {
             info: AtomicU64::new(NONE),
             upcall_vector: AtomicU8::new(0),
+            initialised: AtomicBool::new(false),
             up: AtomicBool::new(false),
+            down: AtomicBool::new(false),
             time: AtomicU64::new(NONE),
             runstate: AtomicU64::new(NONE),
             spent: [const { AtomicU64::new(0) }; 4],
@@ -63,7 +69,14 @@ impl XenVcpu {
             place.store(NONE, Ordering::Relaxed);
         }
         self.upcall_vector.store(0, Ordering::Relaxed);
+        self.initialised.store(false, Ordering::Relaxed);
         self.up.store(false, Ordering::Relaxed);
+        self.down.store(false, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Acquire)
     }
 
     pub(super) fn time_area(&self) -> Option<GuestPhys> {
@@ -117,12 +130,30 @@ impl Xen {
     /// A vCPU was started. The first one always is.
     pub(crate) fn set_up(&self, vcpu: usize) {
         if let Some(slot) = self.vcpus.get(vcpu) {
+            slot.initialised.store(true, Ordering::Relaxed);
+            slot.down.store(false, Ordering::Release);
             slot.up.store(true, Ordering::SeqCst);
         }
     }
 
+    /// A vCPU got INIT: it is as if it had never been started.
+    pub(crate) fn set_reset(&self, vcpu: usize) {
+        if let Some(slot) = self.vcpus.get(vcpu) {
+            slot.initialised.store(false, Ordering::Relaxed);
+            slot.up.store(false, Ordering::SeqCst);
+            slot.down.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether it was taken down by `VCPUOP_down`.
+    #[inline]
+    pub(crate) fn is_down(&self, vcpu: usize) -> bool {
+        self.vcpus.get(vcpu).is_some_and(XenVcpu::is_down)
+    }
+
     fn is_up(&self, vcpu: usize) -> bool {
-        self.vcpus.get(vcpu).is_some_and(|slot| slot.up.load(Ordering::SeqCst))
+        let up = |slot: &XenVcpu| slot.up.load(Ordering::SeqCst) && !slot.is_down();
+        self.vcpus.get(vcpu).is_some_and(up)
     }
 
     /// A vCPU has switched itself off. True: it was the last one.
@@ -132,6 +163,12 @@ impl Xen {
         }
         // Of two that do so at once, one at least sees both.
         !(0..self.vcpus.len()).any(|vcpu| self.is_up(vcpu))
+    }
+
+    /// Whether it was started once, so that it has registers to go on with.
+    fn is_initialised(&self, vcpu: usize) -> bool {
+        let started = |slot: &XenVcpu| slot.initialised.load(Ordering::Relaxed);
+        self.vcpus.get(vcpu).is_some_and(started)
     }
 
     /// Where a vCPU's `struct vcpu_info` is: page, and offset in it. `None` for a vCPU beyond the 32 of
@@ -153,13 +190,49 @@ impl Machine {
         vcpu: &mut V,
         host: &H,
         call: &Call<'_>,
+    ) -> Outcome {
+        let (xen, which) = (call.xen, call.args[1] as usize);
+        match VcpuOp(call.args[0] as u32) {
+            VcpuOp::UP | VcpuOp::DOWN if which >= xen.vcpus.len() => Errno::ENOENT.into(),
+            VcpuOp::UP if !xen.is_initialised(which) => Errno::EINVAL.into(),
+            VcpuOp::UP => {
+                self.set_down(xen, host, which, false);
+                Outcome::Done(0)
+            }
+            VcpuOp::DOWN if !(0..xen.vcpus.len()).any(|n| n != which && xen.is_up(n)) => {
+                // The last one: Xen takes that for a power-off.
+                Outcome::Stop(Why::PowerOff)
+            }
+            VcpuOp::DOWN => {
+                self.set_down(xen, host, which, true);
+                cpu.attention = true;
+                Outcome::Done(0)
+            }
+            _ => self.other_vcpu_op(cpu, vcpu, host, call).into(),
+        }
+    }
+
+    /// A vCPU stops, registers kept, or goes on.
+    fn set_down<H: Host>(&self, xen: &Xen, host: &H, which: usize, down: bool) {
+        if let (Some(slot), Some(inbox)) = (xen.vcpus.get(which), self.inboxes.get(which)) {
+            slot.down.store(down, Ordering::Release);
+            inbox.raise(inbox::LOOK);
+            host.kick(which);
+        }
+    }
+
+    fn other_vcpu_op<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
     ) -> Result<u64, Errno> {
         let Call { xen, width, args: [command, which, ..], .. } = *call;
         let (which, at) = (which as usize, call.pointer(2));
         let slot = xen.vcpus.get(which).ok_or(Errno::ENOENT)?;
         let own = || if which == cpu.id { Ok(()) } else { Err(Errno::EINVAL) };
         match VcpuOp(command as u32) {
-            // A vCPU is brought up by INIT and start-up, as on any PC.
             VcpuOp::IS_UP => Ok(u64::from(xen.is_up(which))),
             VcpuOp::GET_RUNSTATE_INFO => {
                 let info = slot.runstate_info(self.now(host));

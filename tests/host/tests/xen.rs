@@ -395,6 +395,86 @@ fn a_guest_stops_by_hypercall_with_its_reason() {
 }
 
 #[test]
+fn a_vcpu_that_is_down_does_not_run_until_it_is_brought_up() {
+    let mut xen = XenGuest::new(Width::Bits64, 2);
+    let (up, down, is_up) = (vcpu::VcpuOp::UP.0, vcpu::VcpuOp::DOWN.0, vcpu::VcpuOp::IS_UP.0);
+    let op =
+        |xen: &mut XenGuest, op: u32, which: u64| xen.call(Hypercall::VCPU_OP, &[op.into(), which]);
+    assert_eq!(op(&mut xen, up, 1), Errno::EINVAL.code(), "it was never started");
+    assert_eq!((op(&mut xen, up, 2), op(&mut xen, down, 2)), {
+        (Errno::ENOENT.code(), Errno::ENOENT.code())
+    });
+    let send = |xen: &mut XenGuest, mode| {
+        let message = Message { dest: 1, logical: false, mode, vector: 8, level: false };
+        xen.guest.machine.send(&xen.guest.host, &message);
+        let _ = xen.guest.enter(1);
+    };
+    send(&mut xen, DeliveryMode::Init);
+    send(&mut xen, DeliveryMode::StartUp);
+    assert_eq!(op(&mut xen, is_up, 1), 1);
+    xen.guest.vcpus[1].rip = 0x1234;
+    assert_eq!(op(&mut xen, down, 1), 0);
+    assert_eq!((op(&mut xen, is_up, 1), xen.guest.enter(1)), (0, None));
+    xen.guest.machine.set_runstate(&xen.guest.host, 1, vcpu::Runstate::BLOCKED);
+    let info = vcpu::RunstateInfo::default();
+    let get = vcpu::VcpuOp::GET_RUNSTATE_INFO.0.into();
+    let (_, info) = xen.call_with(Hypercall::VCPU_OP, &[get, 1], info);
+    assert_eq!(info.state, vcpu::Runstate::OFFLINE.0);
+    // Not even an interrupt wakes it.
+    send(&mut xen, DeliveryMode::Nmi);
+    assert_eq!(xen.guest.enter(1), None);
+    assert_eq!(op(&mut xen, up, 1), 0);
+    assert_eq!(xen.guest.enter(1), Some(Some(Event::NMI)));
+    assert_eq!((op(&mut xen, is_up, 1), xen.guest.vcpus[1].rip), (1, 0x1234));
+    // INIT and start-up bring it up as well.
+    assert_eq!(op(&mut xen, down, 1), 0);
+    send(&mut xen, DeliveryMode::Init);
+    assert_eq!(op(&mut xen, up, 1), Errno::EINVAL.code(), "its registers are gone");
+    send(&mut xen, DeliveryMode::StartUp);
+    assert_eq!((op(&mut xen, is_up, 1), xen.guest.cpus[1].activity), (1, Activity::Running));
+}
+
+#[test]
+fn the_last_vcpu_that_goes_down_switches_the_guest_off() {
+    let mut xen = XenGuest::new(Width::Bits64, 2);
+    xen.begin(0, Hypercall::VCPU_OP, &[vcpu::VcpuOp::DOWN.0.into(), 0]);
+    assert_eq!(xen.guest.exit(Exit::Hypercall), Some(Why::PowerOff));
+}
+
+#[test]
+fn a_watchdog_that_is_not_set_anew_stops_the_guest() {
+    const SECOND: u64 = 1_000_000_000;
+    for width in BOTH {
+        let mut xen = XenGuest::new(width, 1);
+        let op = sched::SchedOp::WATCHDOG.0.into();
+        let set = |xen: &mut XenGuest, id, timeout| {
+            xen.call_with(Hypercall::SCHED_OP, &[op], sched::Watchdog { id, timeout }).0
+        };
+        assert_eq!(set(&mut xen, 1, 5), Errno::EINVAL.code(), "not taken yet");
+        assert_eq!((set(&mut xen, 0, 5), set(&mut xen, 0, 60)), (1, 2));
+        assert_eq!(set(&mut xen, 0, 5), Errno::ENOSPC.code(), "there are two");
+        assert_eq!(set(&mut xen, 3, 5), Errno::EINVAL.code());
+        assert_eq!(set(&mut xen, u32::MAX, 5), Errno::EINVAL.code());
+        xen.guest.pass(4 * SECOND);
+        assert_eq!(set(&mut xen, 1, 5), 0, "it is poked");
+        xen.guest.pass(4 * SECOND);
+        assert_eq!(xen.guest.machine.stop_request(), None);
+        assert_eq!((set(&mut xen, 1, 0), set(&mut xen, 1, 5)), (0, Errno::EINVAL.code()));
+        assert_eq!(set(&mut xen, 0, 5), 1, "what was given back is free");
+        assert_eq!(set(&mut xen, 1, 0), 0);
+        xen.guest.pass(51 * SECOND);
+        assert_eq!(xen.guest.machine.stop_request(), None);
+        xen.guest.pass(2 * SECOND);
+        assert_eq!(xen.guest.machine.stop_request(), Some(Why::Crashed(4)));
+        // A guest that starts again has none.
+        assert!(xen.guest.machine.power_on(&xen.guest.host));
+        assert_eq!(set(&mut xen, 2, 1), Errno::EINVAL.code());
+        xen.guest.pass(99 * SECOND);
+        assert_eq!(xen.guest.machine.stop_request(), None);
+    }
+}
+
+#[test]
 fn a_multicall_of_many_goes_on_where_it_stopped() {
     for width in BOTH {
         let mut xen = XenGuest::new(width, 1);

@@ -87,7 +87,7 @@ fn rtc_at_start() -> Rtc {
 }
 
 fn fw_cfg() -> FwCfg {
-    FwCfg::new(Items::pc(64 << 20, 2, &[]))
+    FwCfg::new(Items::pc(64 << 20, (2, 2), &[]))
 }
 
 fn local_apic() -> LocalApic {
