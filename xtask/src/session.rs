@@ -230,11 +230,11 @@ impl<'a> Session<'a> {
                 self.panicking = true;
                 self.outcome.log.push(format!("panic: {text}"));
             }
+            Report::Out(line) => self.outcome.log.push(line),
             Report::Refused(text) => self.outcome.log.push(format!("refused: {text}")),
             Report::ExitsEnd { .. }
             | Report::DumpEnd { .. }
             | Report::FramebufferEnd { .. }
-            | Report::Out(_)
             | Report::Done(_)
             | Report::Bye
             | Report::Other(_) => {}

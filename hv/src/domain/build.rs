@@ -158,7 +158,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             ram: frames.ram(),
             vram: frames.vram(),
             firmware: firmware.map(|_| frames.rom()),
-            vcpus: config.vcpus.into(),
+            vcpus: config.max_vcpus.into(),
             host_cpuid: |leaf, subleaf| {
                 let found = raw_cpuid::cpuid!(leaf, subleaf);
                 [found.eax, found.ebx, found.ecx, found.edx]
@@ -174,6 +174,7 @@ impl<'a, B: Backend> Builder<'a, B> {
                 hpet: config.hpet,
                 acpi: config.acpi,
                 apic: config.apic,
+                plugged: config.vcpus.into(),
                 ..BiosConfig::default()
             },
             kernel: if pvh.is_some() { None } else { self.kernel(config, ram)? },
@@ -199,7 +200,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             let _ = slat.map(store, page, frame, perm, MemType::WriteBack).map_err(|_| short())?;
         }
         let mut slots = Vec::new();
-        for index in 0..usize::from(config.vcpus) {
+        for index in 0..usize::from(config.max_vcpus) {
             let vcpu = B::new_vcpu(self.cpu, slat.root(), apic).ok_or_else(short)?;
             let cpu = Cpu::new(index, machine.physical_bits());
             slots.push(Slot {
@@ -224,6 +225,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             slots,
             disks,
             snapshot: config.snapshot,
+            weight: config.cpu_weight,
             console: config.serial.iter().position(|port| *port == Serial::Console),
             vifs,
             screen: pv::ScreenConfig { frame_buffer: config.vfb, keyboard: config.vkb_device },
@@ -464,5 +466,6 @@ fn actions(config: &GuestConfig) -> Actions {
         poweroff: action(config.on_poweroff),
         reboot: action(config.on_reboot),
         crash: action(config.on_crash),
+        watchdog: action(config.on_watchdog),
     }
 }

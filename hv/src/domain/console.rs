@@ -8,6 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use alloc::collections::VecDeque;
 use arch::Why;
+use pvdrivers::abi::sched::ShutdownReason;
 
 use super::backend::Backend;
 use super::sched::World;
@@ -198,6 +199,7 @@ pub fn housekeeping<B: Backend>(world: &'static World<B>) {
         }
     }
     net::step(world);
+    pv::control::step(world);
     monitor::step(world);
     for domain in &world.domains {
         guarded(domain, || feed_console(domain));
@@ -288,9 +290,12 @@ fn end_of_guest<B: Backend>(domain: &'static Domain<B>) {
         Why::Panic | Why::Destroyed => Action::Destroy,
         Why::PowerOff => domain.actions.poweroff,
         Why::Reset => domain.actions.reboot,
+        Why::Crashed(reason) if u32::from(reason) == ShutdownReason::WATCHDOG.0 => {
+            domain.actions.watchdog
+        }
         _ => domain.actions.crash,
     };
-    log::info!("{}: {why:?}, {action:?}", domain.name);
+    log::info!("{}: {}, {action:?}", domain.name, monitor::text::why(why));
     domain.console.out.lock().flush(domain.id, &domain.name);
     let bad = !matches!(why, Why::PowerOff | Why::Reset | Why::Destroyed);
     if bad {

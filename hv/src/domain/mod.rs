@@ -76,6 +76,8 @@ pub struct Actions {
     pub reboot: Action,
     /// On a triple fault or an error.
     pub crash: Action,
+    /// When its watchdog fires.
+    pub watchdog: Action,
 }
 
 /// A byte stream that waits for who reads it.
@@ -151,10 +153,14 @@ pub struct Domain<B: Backend> {
     pub overhead: AtomicU64,
     /// Memory for its disks' writes ran out; that was said.
     starved: AtomicBool,
+    /// TSC at which the power button, which was pressed, should have been noticed; `u64::MAX` for none.
+    pub button_due: AtomicU64,
     /// What it writes to host disks is thrown away.
     pub snapshot: bool,
     /// What it gave back.
     pub balloon: balloon::Balloon,
+    /// Its vCPUs' turns are so long, in 256ths of [`sched::TURN_NS`].
+    pub weight: u16,
 }
 
 /// What a [`Domain`] is made of.
@@ -183,6 +189,8 @@ pub struct Parts<B: Backend> {
     pub vifs: Vec<net::Vif>,
     /// Which of Xen's screen and keyboard it has.
     pub screen: pv::ScreenConfig,
+    /// How long its vCPUs' turns are, in 256ths of the usual.
+    pub weight: u16,
 }
 
 impl<B: Backend> Domain<B> {
@@ -202,6 +210,7 @@ impl<B: Backend> Domain<B> {
             snapshot,
             vifs,
             screen,
+            weight,
         } = parts;
         Domain {
             id,
@@ -224,8 +233,10 @@ impl<B: Backend> Domain<B> {
             reboots: AtomicUsize::new(0),
             overhead: AtomicU64::new(0),
             starved: AtomicBool::new(false),
+            button_due: AtomicU64::new(u64::MAX),
             snapshot,
             balloon: balloon::Balloon::new(),
+            weight,
         }
     }
 

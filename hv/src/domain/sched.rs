@@ -1,4 +1,4 @@
-//! Which vCPU runs where: each has a home CPU, and the vCPUs of a CPU take turns of 10 ms. A halted vCPU costs
+//! Which vCPU runs where: each has a home CPU, and the vCPUs of a CPU take turns of 10 ms by weight. A halted vCPU costs
 //! nothing; a CPU without runnable vCPUs halts.
 
 // UNSAFETY: one static pointer to the world, typed by the back end that made it.
@@ -18,8 +18,11 @@ use crate::cpu::power::{self, Code};
 use crate::cpu::{self, smp, timer, tsc};
 use crate::drivers::block;
 
-/// A turn, in nanoseconds.
-const TURN_NS: u64 = 10_000_000;
+/// A turn of a vCPU with the usual weight of 256, in nanoseconds. Others' are longer or shorter in proportion, so
+/// that those who always want to run share a CPU by their weights.
+pub const TURN_NS: u64 = 10_000_000;
+/// The shortest turn, and the longest.
+const TURNS_NS: (u64, u64) = (1_000_000, 100_000_000);
 /// How long a vCPU runs, in nanoseconds, within the turn of another one of its CPU that called it: enough to take an
 /// interrupt and to answer.
 const ANSWER_NS: u64 = 25_000;
@@ -190,11 +193,9 @@ fn may_run<B: Backend>(local: &Local<B>) -> bool {
 /// due. `u64::MAX` where it has the CPU for itself.
 fn turn_end<B: Backend>(locals: &[Local<B>], running: &Local<B>) -> u64 {
     let others = locals.iter().filter(|local| !core::ptr::eq(local.slot, running.slot));
-    let mut end = u64::MAX;
-    for local in others {
-        end = end.min(tsc::now() + tsc::from_ns(TURN_NS)).min(due(local));
-    }
-    end
+    let turn = TURN_NS * u64::from(running.domain.weight) / 256;
+    let turn = tsc::now() + tsc::from_ns(turn.clamp(TURNS_NS.0, TURNS_NS.1));
+    others.map(|local| turn.min(due(local))).min().unwrap_or(u64::MAX)
 }
 
 /// When a vCPU that does not run wants to, as a TSC value.

@@ -13,7 +13,7 @@ use spin::Mutex;
 
 use super::command::{self, Refusal};
 use super::inspect::{self, View, with_task};
-use super::text::ByLine;
+use super::text::{self, ByLine};
 use super::{display, terminal, typing};
 use crate::cpu;
 use crate::cpu::power::{self, Code};
@@ -196,15 +196,9 @@ pub fn report<B: Backend>(domain: &Domain<B>) {
 pub fn verdict<B: Backend>(domain: &Domain<B>, why: Why) {
     let text = match why {
         Why::PowerOff => "poweroff".to_string(),
-        Why::Reset => "reboot".to_string(),
-        Why::Destroyed => "destroyed".to_string(),
-        Why::TripleFault => "crash:triple fault".to_string(),
-        Why::Crashed(3) => "crash:the guest says that it crashed".to_string(),
-        Why::Crashed(4) => "crash:the guest's watchdog fired".to_string(),
-        Why::Crashed(reason) => format!("crash:the guest gave reason {reason}"),
-        Why::Unhandled(kind) => format!("crash:what it does cannot be emulated (kind {kind:#x})"),
-        Why::BadState(code) => format!("crash:the CPU refused its state (code {code:#x})"),
-        Why::Panic => format!("crash:the hypervisor panicked: {}", Escaped(&rescue::last())),
+        Why::Reset | Why::Destroyed => text::why(why),
+        Why::Panic => format!("crash:{}: {}", text::why(why), Escaped(&rescue::last())),
+        _ => format!("crash:{}", text::why(why)),
     };
     send(format_args!("@verdict {} {text}", domain.name));
 }

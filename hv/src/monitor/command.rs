@@ -4,11 +4,13 @@
 use core::fmt::{self, Write};
 use core::sync::atomic::Ordering;
 
+use alloc::string::String;
 use arch::Why;
 use devmodel::apicmsg::{DeliveryMode, Message};
+use pvdrivers::bus::Request;
 
 use super::inspect::{self, View, with_task};
-use super::{display, media, text, typing};
+use super::{display, lifecycle, media, text, typing};
 use crate::cpu::power::{self, Code};
 use crate::cpu::{percpu, tsc};
 use crate::domain::backend::Backend;
@@ -16,7 +18,7 @@ use crate::domain::sched::World;
 use crate::domain::{Domain, State, console};
 use crate::mem::frames;
 
-const COMMANDS: [(&str, &str); 28] = [
+const COMMANDS: [(&str, &str); 33] = [
     ("help", "this list"),
     ("list", "guests, their states and vCPUs"),
     ("info [GUEST]", "the host, or a guest's memory, time and screen"),
@@ -32,6 +34,11 @@ const COMMANDS: [(&str, &str); 28] = [
     ("resume [GUEST]", "they go on"),
     ("reset [GUEST]", "it starts anew, from power-on; also one that has ended"),
     ("destroy [GUEST]", "it ends"),
+    ("shutdown [GUEST]", "asked by XenStore to power off; without Xen drivers the ACPI button"),
+    ("reboot [GUEST]", "asked by XenStore to restart"),
+    ("sysrq [GUEST] KEY", "a SysRq key, by XenStore"),
+    ("vcpu-set [GUEST] N", "it has N vCPUs now, up to maxvcpus"),
+    ("xenstore-ls [GUEST]", "its nodes in XenStore"),
     ("poweroff [GUEST]", "the ACPI power button"),
     ("eject [GUEST] DEVICE [force]", "opens hda to hdd or fda, fdb (also cd-eject)"),
     ("insert [GUEST] DEVICE MEDIUM", "puts in a boot module, host:N or /dev/sr0 (also cd-insert)"),
@@ -73,7 +80,7 @@ impl From<&'static str> for Refusal {
 pub(super) const USAGE: Refusal = Refusal::Because("the arguments are wrong; see help");
 const GONE: Refusal = Refusal::Because("no such vCPU, or its CPU does not answer");
 const NO_GUEST: Refusal = Refusal::Because("no such guest; see list");
-const ENDED: Refusal = Refusal::Because("the guest has ended");
+pub(super) const ENDED: Refusal = Refusal::Because("the guest has ended");
 pub(super) const BROKEN: Refusal =
     Refusal::Because("the hypervisor panicked while serving this guest; its devices are lost");
 
@@ -190,6 +197,11 @@ pub fn run<B: Backend>(
         "mem-set" => memory_set(domain, words.number(0, false)?, out),
         "eject" | "cd-eject" => media::eject(domain, &mut words),
         "insert" | "cd-insert" => media::insert(world, domain, &mut words),
+        "shutdown" => lifecycle::ask(domain, Request::PowerOff, out),
+        "reboot" => lifecycle::ask(domain, Request::Reboot, out),
+        "vcpu-set" => lifecycle::set_vcpus(domain, &mut words, out),
+        "sysrq" => lifecycle::sysrq(domain, &mut words),
+        "xenstore-ls" => Ok(out.write_str(&crate::domain::pv::control::tree(domain))?),
         "keys" => Ok(typing::chords(domain.id, words.next().ok_or(USAGE)?)?),
         _ => change(domain, vcpu, command),
     }
@@ -256,7 +268,8 @@ fn change<B: Backend>(domain: &Domain<B>, vcpu: usize, command: &str) -> Result<
         }
         "poweroff" | "nmi" | "panic" if dead => return Err(ENDED),
         "poweroff" => {
-            console::guarded(domain, || domain.machine.press_power_button(domain)).ok_or(BROKEN)?;
+            let press = || crate::domain::pv::control::press_power_button(domain);
+            console::guarded(domain, press).ok_or(BROKEN)?;
         }
         "nmi" => nmi(domain, vcpu)?,
         "panic" => {
@@ -343,12 +356,15 @@ fn list<B: Backend>(world: &World<B>, focus: usize, out: &mut dyn Write) -> Resu
     for domain in &world.domains {
         let mark = if domain.id == focus { '*' } else { ' ' };
         let (id, name, state) = (domain.id, &domain.name, state_name(domain));
+        let why = domain.machine.stop_request();
         let (maximum, current) = reservation_mib(domain);
         writeln!(
             out,
-            "{mark}{id} {name:<20} {state:<9} {} vCPUs {current:>6} of {maximum} MiB {} reboots",
+            "{mark}{id} {name:<20} {state:<9} {}/{} vCPUs {current:>6} of {maximum} MiB {} reboots{}",
+            domain.machine.plugged(),
             domain.slots.len(),
-            domain.reboots.load(Ordering::Relaxed)
+            domain.reboots.load(Ordering::Relaxed),
+            why.map_or_else(String::new, |why| alloc::format!(" ({})", text::why(why)))
         )?;
     }
     Ok(())
@@ -398,7 +414,7 @@ fn guest<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), Refu
     writeln!(out, "the hypervisor's for it: {own} KiB beyond RAM and video memory")?;
     writeln!(out, "ends: {:?}", domain.actions)?;
     if let Some(why) = machine.stop_request() {
-        writeln!(out, "asked to stop: {why:?}")?;
+        writeln!(out, "stopped: {}", text::why(why))?;
     }
     if let Some(vga) = display::snapshot(domain) {
         let mode = vga.mode();
@@ -409,7 +425,8 @@ fn guest<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), Refu
         let home = domain.slots[vcpu].home;
         let line = with_task(domain, vcpu, |task| {
             let (activity, total) = (task.cpu.activity, task.cpu.stats.total());
-            writeln!(out, "vcpu {vcpu}: CPU {home}, {activity:?}, {total} exits")
+            let away = if vcpu < machine.plugged() { "" } else { " (not plugged in)" };
+            writeln!(out, "vcpu {vcpu}: CPU {home}, {activity:?}{away}, {total} exits")
         });
         line.ok_or(GONE)??;
     }

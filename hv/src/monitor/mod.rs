@@ -2,7 +2,7 @@
 //! control channel.
 //!
 //! `terminal` (COM1 and the host's keyboard), `command` (the monitor's commands), `channel` (COM2),
-//! `inspect` (a vCPU from outside), `display` (screens), `media` (what is in drives), `typing` (keys on their way). All of it
+//! `inspect` (a vCPU from outside), `display` (screens), `lifecycle` (shutdown, vCPUs), `media` (drives), `typing` (keys on their way). All of it
 //! runs on CPU 0 between turns, a bounded piece at a time.
 
 pub mod keys;
@@ -16,6 +16,8 @@ pub mod command;
 pub mod display;
 #[cfg(target_os = "none")]
 pub mod inspect;
+#[cfg(target_os = "none")]
+pub mod lifecycle;
 #[cfg(target_os = "none")]
 pub mod media;
 #[cfg(target_os = "none")]

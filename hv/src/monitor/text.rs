@@ -2,7 +2,10 @@
 
 use core::fmt::{self, Write};
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
+use arch::Why;
+use pvdrivers::abi::sched::ShutdownReason;
 
 /// Gathers text and gives it on line by line.
 pub struct ByLine<F: FnMut(&str)> {
@@ -47,6 +50,25 @@ pub fn number(text: &str, hexadecimal: bool) -> Option<u64> {
         return u64::from_str_radix(digits, 16).ok();
     }
     u64::from_str_radix(text, if hexadecimal { 16 } else { 10 }).ok()
+}
+
+/// Why a guest has ended, in words.
+#[must_use]
+pub fn why(why: Why) -> String {
+    match why {
+        Why::PowerOff => "power-off".to_string(),
+        Why::Reset => "reboot".to_string(),
+        Why::Destroyed => "destroyed".to_string(),
+        Why::TripleFault => "triple fault".to_string(),
+        Why::Crashed(reason) => match ShutdownReason(reason.into()) {
+            ShutdownReason::CRASH => "the guest says that it crashed".to_string(),
+            ShutdownReason::WATCHDOG => "the guest's watchdog fired".to_string(),
+            ShutdownReason(reason) => format!("the guest gave reason {reason}"),
+        },
+        Why::Unhandled(kind) => format!("what it does cannot be emulated (kind {kind:#x})"),
+        Why::BadState(code) => format!("the CPU refused its state (code {code:#x})"),
+        Why::Panic => "the hypervisor panicked".to_string(),
+    }
 }
 
 #[cfg(test)]

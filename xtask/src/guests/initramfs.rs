@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-/// Drivers of the board's disks and network cards, and file systems.
+/// Drivers of the board's disks and network cards, file systems, Xen's watchdog, the power button.
 const MODULES: &[&str] = &[
     "ata_piix",
     "sd_mod",
@@ -20,6 +20,8 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "xen_blkfront",
     "xen_netfront",
+    "xen_wdt",
+    "button",
     "e1000",
     "8139too",
 ];

@@ -5,6 +5,7 @@
 //! free again.
 
 mod block;
+pub mod control;
 mod net;
 mod screen;
 
@@ -23,7 +24,8 @@ use machine::host::{DiskAnswer, DiskData};
 use machine::xen::{self, CONSOLE_RING, Hub, STORE_RING};
 use pvdrivers::abi::hvm_params::HvmParam;
 use pvdrivers::bus::{
-    self, Bus, ConsoleSpec, DeviceId, DeviceKind, DomainKind, DomainSpec, VbdSpec, VfbSpec,
+    self, Bus, ConsoleSpec, Control, DeviceId, DeviceKind, DomainKind, DomainSpec, Request,
+    VbdSpec, VfbSpec,
 };
 use pvdrivers::conback::ConBack;
 use pvdrivers::event::Deliver;
@@ -90,6 +92,9 @@ struct PvConsole {
 struct Pv {
     service: Service,
     bus: Bus<Context>,
+    control: Control,
+    /// Requests that guests have taken, to be told of.
+    taken: Vec<(DomId, Request)>,
     context: Context,
     targets: SortedMap<Port, Target>,
     consoles: SortedMap<DomId, PvConsole>,
@@ -113,6 +118,7 @@ fn pv() -> &'static Mutex<Pv> {
     PV.call_once(|| {
         let mut service = Service::new(Quota::default());
         let bus = Bus::new(&mut service.store);
+        let control = Control::new(&mut service.store);
         // A new store takes them all.
         let _ = bus::create_base(&mut service.store.local(bus.client()));
         let context =
@@ -120,6 +126,8 @@ fn pv() -> &'static Mutex<Pv> {
         Mutex::new(Pv {
             service,
             bus,
+            control,
+            taken: Vec::new(),
             context,
             targets: SortedMap::new(),
             consoles: SortedMap::new(),
@@ -137,7 +145,9 @@ fn with_pv<B: Backend, R>(domain: &Domain<B>, work: impl FnOnce(&mut Pv) -> R) -
     let result = work(&mut pv);
     pv.settle();
     let news = core::mem::take(&mut pv.context.news);
+    let taken = core::mem::take(&mut pv.taken);
     drop(pv);
+    control::report::<B>(taken);
     for deliver in news {
         xen::deliver_to(domain, deliver);
     }
@@ -319,7 +329,6 @@ impl Pv {
         xen.set_param(HvmParam::CONSOLE_EVTCHN, console_port.0.into());
         self.service.introduce(dom, page(STORE_RING)?)?;
         let memory = (domain.machine.ram.low_size() + domain.machine.ram.high_size()) >> 10;
-        let vcpus = domain.slots.len() as u32;
         let pvh = domain.machine.is_pvh();
         let client = self.bus.client();
         let spec = DomainSpec {
@@ -330,8 +339,8 @@ impl Pv {
             target_kib: memory,
             max_kib: memory,
             video_kib: if pvh { 0 } else { domain.frames.vram().len() as u64 * 4 >> 10 },
-            vcpus,
-            max_vcpus: vcpus,
+            vcpus: domain.machine.plugged() as u32,
+            max_vcpus: domain.slots.len() as u32,
             store_frame: xen::SPECIAL_GFN,
             store_port,
             start_time: crate::cpu::wall::unix_seconds(),
@@ -400,7 +409,8 @@ impl Pv {
 
     /// Lets go of a guest.
     fn remove(&mut self, dom: DomId, uuid: &str) {
-        let Pv { service, bus, context, .. } = self;
+        let Pv { service, bus, control, context, .. } = self;
+        control.forget(&mut service.store, dom);
         bus.destroy_domain(&mut service.store, dom, context);
         // What is not there is no error, and domain 0 may remove all.
         let _ = bus::remove_domain(&mut service.store.local(bus.client()), dom, uuid);
@@ -506,6 +516,9 @@ impl Pv {
                     for notice in bus.poll(&mut service.store, context, BUS_BUDGET) {
                         log::info!("xenbus: {notice:?}");
                     }
+                }
+                Some(Ready::Local(client)) if client == self.control.client() => {
+                    self.serve_control();
                 }
                 Some(Ready::Local(_)) => {}
                 None => return,
