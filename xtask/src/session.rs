@@ -442,6 +442,13 @@ impl<'a> Session<'a> {
         if self.plan.raw.iter().any(|(raw, _)| raw == name) {
             return true;
         }
+        let asked = |step: &Step| {
+            matches!(step, Step::Monitor(line)
+                if line.split_whitespace().take(2).eq(["panic", name]))
+        };
+        if self.plan.steps.iter().any(asked) {
+            return true;
+        }
         let hostile = self.plan.guests.last().is_some_and(|guest| guest.name == name);
         hostile && self.plan.steps.iter().any(|step| matches!(step, Step::Ended(_)))
     }

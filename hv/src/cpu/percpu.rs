@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::gdt::Tables;
+use super::lock::Held;
 
 /// Most CPUs brought up; more are left asleep with a message.
 pub const MAX_CPUS: usize = 64;
@@ -39,6 +40,10 @@ pub struct PerCpu {
     pub user: AtomicUsize,
     /// Where a panic on this CPU goes instead of stopping the machine; see `panic.rs`.
     pub panic_hook: AtomicUsize,
+    /// Locks that it holds.
+    pub held: Held,
+    /// How many of them the work that a panic would end has found.
+    pub held_before: AtomicUsize,
 }
 
 static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
@@ -62,6 +67,8 @@ impl PerCpu {
             windows_epoch: AtomicU64::new(0),
             user: AtomicUsize::new(0),
             panic_hook: AtomicUsize::new(0),
+            held: Held::new(),
+            held_before: AtomicUsize::new(0),
         }
     }
 

@@ -212,13 +212,14 @@ pub fn interrupt_stacks() -> [u64; 3] {
 }
 
 extern "C" fn ap_main(cpu: &'static PerCpu) -> ! {
+    // First: locks are listed there.
+    percpu::set_gs(cpu);
     // SAFETY: this CPU's own tables, filled before it started.
     unsafe { cpu.tables.load() };
     idt::load();
     // SAFETY: the tables in use are already these; this sets the PAT too.
     unsafe { paging::load() };
     super::enable_features();
-    percpu::set_gs(cpu);
     apic::enable();
     timer::init_cpu();
     // From here on the others see this CPU, and `start` goes on to the next.

@@ -194,12 +194,16 @@ pub fn housekeeping<B: Backend>(world: &'static World<B>) {
     loop {
         let Some((bits, good)) = COMPLETED.lock().pop_front() else { break };
         let cookie = Cookie::from_bits(bits);
-        if let Some(domain) = world.domains.get(cookie.domain.wrapping_sub(1)) {
-            guarded(domain, || domain.disk_completed(cookie, good));
+        let Some(domain) = world.domains.get(cookie.domain.wrapping_sub(1)) else { continue };
+        // Also of a guest that was given up: back ends and media go on without its machine.
+        let done = rescue::catch(|| domain.disk_completed(cookie, good));
+        if done.is_none() && !domain.broken.load(Ordering::Acquire) {
+            domain.panicked();
         }
     }
     net::step(world);
     pv::control::step(world);
+    pv::limits::warn(world);
     monitor::step(world);
     for domain in &world.domains {
         guarded(domain, || feed_console(domain));
@@ -278,12 +282,13 @@ fn end_of_guest<B: Backend>(domain: &'static Domain<B>) {
         return;
     }
     // Back ends let go of it; what the host's disks still have of it comes back first.
-    pv::stop(domain);
-    if pv::is_busy(domain) {
+    let broken = domain.broken.load(Ordering::Acquire);
+    if !pv::stop(domain) {
+        log::error!("{}: its back ends cannot let go of it and keep what they have", domain.name);
+    } else if !broken && pv::is_busy(domain) {
         want_by(tsc::now() + tsc::from_ns(RETRY_NS));
         return;
     }
-    let broken = domain.broken.load(Ordering::Acquire);
     let why = if broken { Some(Why::Panic) } else { domain.machine.stop_request() };
     let why = why.unwrap_or(Why::Destroyed);
     let action = match why {
@@ -302,18 +307,23 @@ fn end_of_guest<B: Backend>(domain: &'static Domain<B>) {
         monitor::channel::report(domain);
     }
     if action == Action::Restart {
-        if domain.power_on() {
+        let started = guarded(domain, || domain.power_on());
+        if started == Some(true) {
             domain.reboots.fetch_add(1, Ordering::Relaxed);
             domain.set_state(State::Running);
             control::send(format_args!("@guest {} rebooted", domain.name));
+            return;
+        }
+        if started.is_none() {
+            // It is broken now, and comes here once more.
             return;
         }
         log::error!("{}: not enough memory to start again", domain.name);
     }
     let end = if action == Action::Preserve { State::Paused } else { State::Dead };
     // Pages of other guests that it has mapped are theirs again, and its own are no longer with them.
-    if end == State::Dead {
-        guarded(domain, || domain.machine.let_go(domain));
+    if end == State::Dead && !pv::leave(domain) {
+        log::error!("{}: its event channels and grants stay as they are", domain.name);
     }
     domain.set_state(end);
     CRASHES.fetch_add(usize::from(bad), Ordering::Relaxed);

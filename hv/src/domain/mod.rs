@@ -9,6 +9,7 @@ pub mod balloon;
 pub mod build;
 pub mod console;
 pub mod disk;
+pub mod doom;
 pub mod fpu;
 pub mod memory;
 pub mod net;
@@ -134,12 +135,12 @@ pub struct Domain<B: Backend> {
     /// The hypervisor panicked while serving it: its machine's locks may be held for ever.
     pub broken: AtomicBool,
     /// The next turn of one of its vCPUs panics, as a test.
-    pub doomed: AtomicBool,
+    pub doomed: doom::Fate,
     /// Its debug-console line so far.
     debug_line: IrqLock<Vec<u8>>,
     slat: IrqLock<(Slat<B::Format>, Store)>,
     /// What is in its drives, by slot.
-    pub disks: [Mutex<Option<Medium>>; SLOTS],
+    pub disks: [IrqLock<Option<Medium>>; SLOTS],
     /// Its network interfaces: those with emulated cards first, in the cards' order.
     pub vifs: Vec<net::Vif>,
     /// Which of Xen's screen and keyboard it has.
@@ -222,10 +223,10 @@ impl<B: Backend> Domain<B> {
             console: console::Console::new(),
             console_port: console,
             broken: AtomicBool::new(false),
-            doomed: AtomicBool::new(false),
+            doomed: doom::Fate::default(),
             debug_line: IrqLock::new(Vec::with_capacity(DEBUG_LINE)),
             slat: IrqLock::new((slat, Store::default())),
-            disks: disks.map(Mutex::new),
+            disks: disks.map(IrqLock::new),
             vifs,
             screen,
             state: AtomicU8::new(State::Paused as u8),
@@ -293,8 +294,7 @@ impl<B: Backend> Domain<B> {
             slot.flush.store(true, Ordering::Release);
             slot.due.store(u64::MAX, Ordering::Release);
         }
-        pv::stop(self);
-        let ready = self.machine.power_on(self);
+        let ready = pv::stop(self) && self.machine.power_on(self);
         if ready {
             pv::start(self);
         }
@@ -305,7 +305,7 @@ impl<B: Backend> Domain<B> {
     pub fn disk_completed(&self, completed: Cookie, good: bool) {
         let Cookie { disk, token, .. } = completed;
         if let Some(Some(medium)) =
-            self.disks.get(usize::from(disk.0)).map(Mutex::lock).as_deref_mut()
+            self.disks.get(usize::from(disk.0)).map(IrqLock::lock).as_deref_mut()
         {
             medium.completed(completed.to_bits());
         }
@@ -314,6 +314,9 @@ impl<B: Backend> Domain<B> {
             return;
         }
         self.balloon.end_request();
+        if self.broken.load(Ordering::Acquire) {
+            return;
+        }
         let result = if good { Ok(()) } else { Err(devmodel::blk::BlkError::Medium) };
         self.machine.disk_done(self, disk, token, result, None);
     }

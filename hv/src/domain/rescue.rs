@@ -1,6 +1,6 @@
 //! A panic while this CPU works for one guest costs that guest only: [`catch`] notes where the work
-//! began, and the panic hook goes back there. Nothing is unwound: locks that the work held stay
-//! locked, so the guest is `broken` and its machine is never touched again.
+//! began, and the panic hook goes back there. Nothing is unwound: the guest is `broken` and its machine is
+//! never touched again. Locks of what guests share are given back, as it was left.
 
 // UNSAFETY: leaves a call by restoring the stack pointer, as longjmp does.
 
@@ -9,6 +9,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::Ordering;
 
 use heapless::String;
+use machine::xen::shared::Shared;
 
 use crate::cpu::lock::IrqLock;
 use crate::cpu::{self, percpu};
@@ -77,6 +78,7 @@ extern "C" fn perform<F: FnOnce() -> R, R>(job: *mut ()) {
 pub fn catch<F: FnOnce() -> R, R>(work: F) -> Option<R> {
     let cpu = percpu::this();
     let outer = cpu.user.load(Ordering::Relaxed);
+    let outer_held = cpu.held_before.swap(cpu.held.mark(), Ordering::Relaxed);
     let mut job = Job { work: Some(work), result: None };
     set_hook(Some(caught));
     let data = (&raw mut job).cast();
@@ -84,11 +86,24 @@ pub fn catch<F: FnOnce() -> R, R>(work: F) -> Option<R> {
     // CPU's own. What a panic leaves behind on the stack is never used again.
     let panicked = unsafe { rescue_call(perform::<F, R>, data, cpu.user.as_ptr()) };
     cpu.user.store(outer, Ordering::Relaxed);
+    cpu.held_before.store(outer_held, Ordering::Relaxed);
     set_hook((outer != 0).then_some(caught as fn(&PanicInfo<'_>)));
     if panicked != 0 { None } else { job.result }
 }
 
 fn caught(info: &PanicInfo<'_>) {
+    let this = percpu::this();
+    // SAFETY: this CPU's list, and `rescue_return` leaves the frames of whoever took them since.
+    let freed = unsafe { this.held.give_back(this.held_before.load(Ordering::Relaxed)) };
+    if !freed {
+        // The host's own memory is half changed: the machine ends.
+        return;
+    }
+    let hub = super::pv::hub();
+    give_back(&hub.events, this.id);
+    give_back(&hub.grants, this.id);
+    give_back(&hub.memories.rams, this.id);
+    give_back(&hub.memories.held, this.id);
     let mut text = String::new();
     match info.location() {
         Some(place) => drop(write!(text, "{} at {place}", info.message())),
@@ -103,5 +118,13 @@ fn caught(info: &PanicInfo<'_>) {
     cpu::backtrace(&mut trace, rsp);
     log::error!("{}", trace.trim());
     // SAFETY: the hook is set only within `catch`, whose frame the stack pointer belongs to.
-    unsafe { rescue_return(percpu::this().user.load(Ordering::Relaxed)) }
+    unsafe { rescue_return(this.user.load(Ordering::Relaxed)) }
+}
+
+/// Opens a lock of what guests share that this CPU held. No [`catch`] begins while one of them is held.
+fn give_back<T>(shared: &Shared<T>, cpu: usize) {
+    if shared.holder() == Some(cpu) {
+        // SAFETY: this CPU holds it, by a guard in a frame that `rescue_return` leaves for ever.
+        unsafe { shared.lock_of_lost_holder().force_unlock() };
+    }
 }

@@ -9,7 +9,7 @@ use super::buddy::{Buddy, MAX_ORDER, Prefer, storage_words};
 use super::layout::{PAGE, down, up};
 use super::{Phys, phys_to_virt};
 use crate::boot::{Boot, Region, RegionKind};
-use crate::cpu::lock::IrqLock;
+use crate::cpu::lock::HostLock;
 
 /// A block size that hardware maps with one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ struct Frames {
     total: u64,
 }
 
-static FRAMES: IrqLock<Option<Frames>> = IrqLock::new(None);
+static FRAMES: HostLock<Option<Frames>> = HostLock::new(None);
 
 const FOUR_GIB: u64 = 1 << 32;
 

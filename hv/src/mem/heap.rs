@@ -9,7 +9,7 @@ use talc::{OomHandler, Span, Talc, Talck};
 
 use super::layout::LARGE;
 use super::{frames, phys_to_virt};
-use crate::cpu::lock::RawIrqLock;
+use crate::cpu::lock::RawHostLock;
 
 struct FromFrames;
 
@@ -26,7 +26,7 @@ impl OomHandler for FromFrames {
 }
 
 #[global_allocator]
-static HEAP: Talck<RawIrqLock, FromFrames> = Talc::new(FromFrames).lock();
+static HEAP: Talck<RawHostLock, FromFrames> = Talc::new(FromFrames).lock();
 
 /// Bytes that were taken from the frame allocator, and how many of them are in use.
 pub(super) fn claimed_and_used() -> (u64, u64) {

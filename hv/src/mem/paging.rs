@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::layout::{DIRECT_MAP, HUGE, LARGE, MMIO, PAGE, STACKS, down, up};
 use super::{Phys, frames, phys_to_virt};
 use crate::boot::{Boot, RegionKind};
-use crate::cpu::lock::IrqLock;
+use crate::cpu::lock::HostLock;
 
 /// The memory type of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ struct Space {
     next_stack: u64,
 }
 
-static SPACE: IrqLock<Option<Space>> = IrqLock::new(None);
+static SPACE: HostLock<Option<Space>> = HostLock::new(None);
 static ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// CR3 of the host; below 4 GiB.

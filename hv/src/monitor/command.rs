@@ -14,6 +14,7 @@ use super::{display, lifecycle, media, text, typing};
 use crate::cpu::power::{self, Code};
 use crate::cpu::{percpu, tsc};
 use crate::domain::backend::Backend;
+use crate::domain::doom::Doom;
 use crate::domain::sched::World;
 use crate::domain::{Domain, State, console};
 use crate::mem::frames;
@@ -47,9 +48,10 @@ const COMMANDS: [(&str, &str); 33] = [
     ("keys [GUEST] CHORD,CHORD...", "press ctrl-alt-del, f1, enter ..."),
     ("type [GUEST:] TEXT", "type on the keyboard; \\n is Enter"),
     ("net", "bridges, their ports and what passed"),
+    ("limits [GUEST]", "its ports, grants and part of XenStore, and how much it may have"),
     ("log [N]", "the last N KiB of the hypervisor's log"),
     ("focus GUEST", "whose serial port, screen and keyboard the console has"),
-    ("panic [GUEST]", "a panic while serving the guest, as a test"),
+    ("panic [GUEST] [LOCK]", "a panic while serving it, with store, events or grants locked"),
     ("quit", "ends all guests and the machine"),
     ("GUEST", "is a name or `NUMBER:`; without it the guest in focus, and vCPU 0"),
 ];
@@ -182,6 +184,7 @@ pub fn run<B: Backend>(
     match command {
         "info" => guest(domain, out),
         "exits" => exits(domain, out),
+        "limits" => Ok(crate::domain::pv::limits::report(domain, out)?),
         "phys" => {
             let at = words.number(0, true)?;
             let bytes = words.number(64, false)?.min(4096);
@@ -203,6 +206,7 @@ pub fn run<B: Backend>(
         "sysrq" => lifecycle::sysrq(domain, &mut words),
         "xenstore-ls" => Ok(out.write_str(&crate::domain::pv::control::tree(domain))?),
         "keys" => Ok(typing::chords(domain.id, words.next().ok_or(USAGE)?)?),
+        "panic" => doom(domain, words.next().unwrap_or("")),
         _ => change(domain, vcpu, command),
     }
 }
@@ -261,21 +265,17 @@ fn change<B: Backend>(domain: &Domain<B>, vcpu: usize, command: &str) -> Result<
         }
         "destroy" if dead => return Err(ENDED),
         "destroy" => domain.stop(Why::Destroyed),
-        "reset" | "poweroff" | "nmi" | "panic" if broken => return Err(BROKEN),
+        "reset" | "poweroff" | "nmi" if broken => return Err(BROKEN),
         "reset" => {
             reset(domain)?;
             tell("rebooted");
         }
-        "poweroff" | "nmi" | "panic" if dead => return Err(ENDED),
+        "poweroff" | "nmi" if dead => return Err(ENDED),
         "poweroff" => {
             let press = || crate::domain::pv::control::press_power_button(domain);
             console::guarded(domain, press).ok_or(BROKEN)?;
         }
         "nmi" => nmi(domain, vcpu)?,
-        "panic" => {
-            domain.doomed.store(true, Ordering::Release);
-            (0..domain.slots.len()).for_each(|vcpu| machine::Host::kick(domain, vcpu));
-        }
         _ => return Err("no such command; see help".into()),
     }
     Ok(())
@@ -305,6 +305,19 @@ fn memory_set<B: Backend>(
 fn reservation_mib<B: Backend>(domain: &Domain<B>) -> (u64, u64) {
     let (maximum, current) = domain.machine.reservation();
     (maximum >> 8, current >> 8)
+}
+
+/// The guest's next turn panics.
+fn doom<B: Backend>(domain: &Domain<B>, lock: &str) -> Result<(), Refusal> {
+    if domain.broken.load(Ordering::Acquire) {
+        return Err(BROKEN);
+    }
+    if domain.state() == State::Dead {
+        return Err(ENDED);
+    }
+    domain.doomed.set(Doom::named(lock).ok_or(USAGE)?);
+    (0..domain.slots.len()).for_each(|vcpu| machine::Host::kick(domain, vcpu));
+    Ok(())
 }
 
 fn nmi<B: Backend>(domain: &Domain<B>, vcpu: usize) -> Result<(), Refusal> {

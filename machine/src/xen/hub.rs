@@ -1,5 +1,6 @@
 //! What guests share: event channels, grants, and each other's memory as far as it is granted.
 
+use super::shared::Shared;
 use crate::holes::Holes;
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
@@ -8,37 +9,48 @@ use pvdrivers::event::EventChannels;
 use pvdrivers::grant::{Frames, GrantTables};
 use pvdrivers::sorted::SortedMap;
 use pvdrivers::{DomId, Errno, fbback};
-use spin::Mutex;
 
 /// The shared state. Locks are taken one at a time, each for one operation, and never across a call to a
 /// [`Host`](crate::Host); `memories` may be taken under `grants`.
-#[derive(Default)]
 pub struct Hub {
     /// Event channels of all domains.
-    pub events: Mutex<EventChannels>,
+    pub events: Shared<EventChannels>,
     /// Grant tables of all domains.
-    pub grants: Mutex<GrantTables>,
+    pub grants: Shared<GrantTables>,
     /// RAM of all domains.
     pub memories: Memories,
 }
 
 impl Hub {
-    /// Without guests.
+    /// Without guests. `who` tells the number of the CPU that calls it, for [`Shared::holder`].
     #[must_use]
-    pub fn new() -> Hub {
-        Hub::default()
+    pub fn new(who: fn() -> usize) -> Hub {
+        Hub {
+            events: Shared::new(EventChannels::default(), who),
+            grants: Shared::new(GrantTables::default(), who),
+            memories: Memories::new(who),
+        }
     }
 }
 
 /// The RAM of all domains, for who works on granted pages and on pages that are named by number.
-#[derive(Default)]
 pub struct Memories {
-    rams: Mutex<SortedMap<DomId, (GuestRam, Arc<Holes>)>>,
+    /// All RAM, and which pages of it are not there.
+    pub rams: Shared<SortedMap<DomId, (GuestRam, Arc<Holes>)>>,
     /// How often a page is held by number.
-    held: Mutex<SortedMap<(DomId, u64), u32>>,
+    pub held: Shared<SortedMap<(DomId, u64), u32>>,
 }
 
 impl Memories {
+    /// Without guests; `who` as for the [`Hub`].
+    #[must_use]
+    pub const fn new(who: fn() -> usize) -> Memories {
+        Memories {
+            rams: Shared::new(SortedMap::new(), who),
+            held: Shared::new(SortedMap::new(), who),
+        }
+    }
+
     /// Notes where a domain's RAM is, and which pages of it are not there.
     pub(crate) fn insert(&self, dom: DomId, ram: GuestRam, holes: Arc<Holes>) {
         self.rams.lock().insert(dom, (ram, holes));
@@ -97,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_page_that_is_held_by_number_is_known_until_it_was_given_back_as_often() {
-        let memories = Memories::default();
+        let memories = Memories::new(|| 0);
         let dom = DomId(1);
         let words: Vec<AtomicU64> = (0..16 * PAGE_SIZE / 8).map(|_| AtomicU64::new(0)).collect();
         let ram = GuestRam::new(words.leak(), &[]);

@@ -14,6 +14,7 @@ pub mod params;
 mod reservation;
 mod runstate;
 mod sched;
+pub mod shared;
 pub mod time;
 mod upcall;
 mod vcpu;

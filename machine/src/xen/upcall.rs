@@ -14,6 +14,7 @@ use devmodel::xenplat::Unplug;
 use pvdrivers::abi::hvm_params::{CallbackVia, HvmParam};
 use pvdrivers::abi::shared_info::VcpuInfo;
 use pvdrivers::abi::xen::Virq;
+use pvdrivers::event::Progress;
 
 impl Xen {
     /// Whether the guest has said how it hears of events: it has drivers that use the store.
@@ -63,6 +64,17 @@ impl Machine {
             self.write_time(xen, vcpu, self.clock.start_tsc().wrapping_neg());
         }
         true
+    }
+
+    /// The guest is gone for good: its ports and its grants, and others' mappings of its pages. Nothing else of the
+    /// machine is touched. Back ends have let go of it; what one still holds stays until it does. The guest can be
+    /// switched on again.
+    pub fn leave_xen<H: Host>(&self, host: &H) {
+        let Some(xen) = &self.xen else { return };
+        // Ports by the thousand go in pieces, between which other guests have their turn.
+        while xen.hub.events.lock().remove_domain(xen.domid) == Progress::Again {}
+        // `EBUSY`: from now on nobody begins to use its grants, and a later start waits.
+        let _ = xen.leave_grants(|user, at| host.unmap_of(user, at));
     }
 
     /// Events are pending for a vCPU: its `evtchn_upcall_pending` was just set (`upcall`). Or one that it

@@ -9,6 +9,7 @@ use arch::{
 use bios::BiosConfig;
 use devmodel::rtc::WallClock;
 use machine::pvh::Pvh;
+use machine::xen::shared::Shared;
 use machine::xen::{Hub, XenConfig};
 use machine::{Clock, Cpu, Drive, Machine, MachineConfig, Nic, SLOTS};
 use pvdrivers::DomId;
@@ -134,7 +135,8 @@ impl Guest {
     #[must_use]
     pub fn with(setup: Setup) -> Guest {
         let Setup { low, high, vcpus, drives, memory, nics, firmware, xen, domain, pvh } = setup;
-        let domain = domain.or_else(|| xen.then(|| (DomId(1), &*Box::leak(Box::new(Hub::new())))));
+        let domain =
+            domain.or_else(|| xen.then(|| (DomId(1), &*Box::leak(Box::new(Hub::new(|| 0))))));
         let starts = pvh.is_some();
         let (ram, vram) = memory.unwrap_or_else(|| (leak_ram(low, high), leak_vram()));
         let host = MockHost::new(ram);
@@ -229,7 +231,7 @@ impl Guest {
 
     /// The event channels of all domains.
     #[must_use]
-    pub fn machine_events(&self) -> &'static spin::Mutex<EventChannels> {
+    pub fn machine_events(&self) -> &'static Shared<EventChannels> {
         &self.machine.xen().expect("built with Xen's interface").hub.events
     }
 

@@ -123,7 +123,7 @@ fn a_busy_host_is_asked_again() {
 #[test]
 fn what_is_no_ram_or_firmware_s_or_in_use_by_others_is_not_given() {
     let width = Width::Bits64;
-    let hub: &'static Hub = Box::leak(Box::new(Hub::new()));
+    let hub: &'static Hub = Box::leak(Box::new(Hub::new(|| 0)));
     let build = |domid| {
         let setup = Setup { domain: Some((domid, hub)), low: 8 << 20, ..Setup::default() };
         let mut guest = Guest::with(setup);

@@ -1,6 +1,6 @@
 //! Xen's interface as a guest uses it: discovery, hypercalls, shared info, time, events.
 
-use arch::{Event, Exit, GuestPhys, Nanos, Vcpu, Why};
+use arch::{Event, Exit, GuestPhys, Nanos, SharedPage, Vcpu, Why};
 use devmodel::apicmsg::{DeliveryMode, Message};
 use host_tests::{Call, Guest, Mode, Setup};
 use machine::Activity;
@@ -12,7 +12,9 @@ use pvdrivers::abi::{Hypercall, Layout, Width};
 use pvdrivers::abi::{
     event_channel, grant_table, hvm_op, hvm_params, memory, sched, vcpu, version, xen,
 };
+use pvdrivers::event::Settings;
 use pvdrivers::{Errno, Port};
+use std::sync::atomic::AtomicU64;
 
 /// Where arguments of hypercalls are.
 const ARG: u64 = 0x20_0000;
@@ -519,6 +521,36 @@ fn a_reset_leaves_nothing_of_what_the_guest_set_up() {
 }
 
 #[test]
+fn a_guest_that_is_gone_leaves_no_port_and_no_grant_and_can_be_switched_on_again() {
+    let mut xen = XenGuest::new(Width::Bits64, 2);
+    xen.set_up_events(0xf3);
+    xen.register_vcpu_info(1);
+    xen.bind_ipi(1);
+    let (hub, dom) = (xen.guest.machine.xen().expect("Xen").hub, DomId(1));
+    // Another guest waits for it, a third one is connected to it.
+    let settings = Settings {
+        vcpus: 1,
+        shared_info: SharedPage::new(Box::leak(Box::new([const { AtomicU64::new(0) }; 512]))),
+        max_port: 100,
+        pirqs: 0,
+        privileged: false,
+    };
+    let mut events = hub.events.lock();
+    events.add_domain(DomId(2), &settings).expect("room");
+    events.alloc_unbound(DomId(2), DomId::SELF, dom).expect("a port");
+    let to = events.alloc_unbound(dom, DomId::SELF, DomId(2)).expect("a port");
+    events.bind_interdomain(DomId(2), dom, to).expect("connected");
+    drop(events);
+    xen.guest.machine.leave_xen(&xen.guest.host);
+    assert_eq!(hub.events.lock().usage(dom), None);
+    assert_eq!(hub.grants.lock().usage(dom), None);
+    assert_eq!(hub.events.lock().usage(DomId(2)).map(|usage| usage.ports), Some(2));
+    assert_eq!(xen.send(to.0), Errno::ESRCH.code());
+    assert!(xen.guest.machine.power_on(&xen.guest.host));
+    assert!(hub.events.lock().usage(dom).is_some() && hub.grants.lock().usage(dom).is_some());
+}
+
+#[test]
 fn an_event_announced_while_the_local_apic_is_off_comes_when_it_is_switched_on() {
     let mut xen = XenGuest::new(Width::Bits64, 2);
     xen.set_up_events(0xf3);
@@ -603,7 +635,7 @@ fn guest_with_foreign_pages(hub: &'static Hub) -> (XenGuest, [u64; 2]) {
 
 #[test]
 fn a_reset_takes_other_guests_pages_out_of_the_memory_before_they_are_free() {
-    let hub: &'static Hub = Box::leak(Box::new(Hub::new()));
+    let hub: &'static Hub = Box::leak(Box::new(Hub::new(|| 0)));
     let (taker, places) = guest_with_foreign_pages(hub);
     assert!(taker.guest.machine.power_on(&taker.guest.host));
     let calls = taker.guest.host.take_calls();
@@ -619,7 +651,7 @@ fn a_reset_takes_other_guests_pages_out_of_the_memory_before_they_are_free() {
 
 #[test]
 fn a_guest_that_ends_gives_up_other_guests_pages_and_its_own() {
-    let hub: &'static Hub = Box::leak(Box::new(Hub::new()));
+    let hub: &'static Hub = Box::leak(Box::new(Hub::new(|| 0)));
     let (taker, places) = guest_with_foreign_pages(hub);
     assert!(taker.guest.machine.let_go(&taker.guest.host));
     let calls = taker.guest.host.take_calls();

@@ -17,9 +17,9 @@ use pvdrivers::event::EventChannels;
 use pvdrivers::grant::LocalGrants;
 use pvdrivers::sorted::SortedMap;
 use pvdrivers::{DomId, Errno, Port};
-use spin::Mutex;
 
 use super::{Context, Submit, TOKEN_PART, Target};
+use crate::cpu::lock::IrqLock;
 use crate::drivers::block::MAX_SEGMENTS;
 
 /// Numbers of hda to hdd. Xen docs "xen-vbd-interface".
@@ -226,7 +226,7 @@ impl Medium {
 }
 
 /// The device on the bus. The same device is found by its ports and by its disk's answers.
-pub struct BlkPort(pub Arc<Mutex<BlkDevice>>);
+pub struct BlkPort(pub Arc<IrqLock<BlkDevice>>);
 
 impl BackEnd<Context> for BlkPort {
     fn offer(&mut self, nodes: &mut DeviceNodes<'_>, _: &mut Context) -> Result<(), Errno> {

@@ -6,6 +6,7 @@
 
 mod block;
 pub mod control;
+pub mod limits;
 mod net;
 mod screen;
 
@@ -32,11 +33,12 @@ use pvdrivers::event::Deliver;
 use pvdrivers::sorted::SortedMap;
 use pvdrivers::store::{Quota, Ready, Service};
 use pvdrivers::{DomId, Errno, Port};
-use spin::{Mutex, Once};
+use spin::Once;
 
 use super::backend::Backend;
 use super::sched::World;
-use super::{Domain, console};
+use super::{Domain, console, rescue};
+use crate::cpu::lock::IrqLock;
 pub use block::UNDER_WAY;
 use block::{BlkDevice, BlkPort};
 use net::{NetDevice, NetPort};
@@ -75,9 +77,9 @@ type Submit = fn(DomId, &BlkRequest, DiskData<'_>) -> DiskAnswer;
 enum Target {
     Store(DomId),
     Console(DomId),
-    Block(Arc<Mutex<BlkDevice>>),
-    Net(Arc<Mutex<NetDevice>>),
-    Screen(Arc<Mutex<Screen>>),
+    Block(Arc<IrqLock<BlkDevice>>),
+    Net(Arc<IrqLock<NetDevice>>),
+    Screen(Arc<IrqLock<Screen>>),
 }
 
 /// A guest's primary console.
@@ -99,22 +101,22 @@ struct Pv {
     targets: SortedMap<Port, Target>,
     consoles: SortedMap<DomId, PvConsole>,
     stores: SortedMap<DomId, Port>,
-    disks: SortedMap<(DomId, u8), Arc<Mutex<BlkDevice>>>,
-    nets: SortedMap<(DomId, u8), Arc<Mutex<NetDevice>>>,
-    screens: SortedMap<DomId, Arc<Mutex<Screen>>>,
+    disks: SortedMap<(DomId, u8), Arc<IrqLock<BlkDevice>>>,
+    nets: SortedMap<(DomId, u8), Arc<IrqLock<NetDevice>>>,
+    screens: SortedMap<DomId, Arc<IrqLock<Screen>>>,
 }
 
 static HUB: Once<&'static Hub> = Once::new();
-static PV: Once<Mutex<Pv>> = Once::new();
+static PV: Once<IrqLock<Pv>> = Once::new();
 /// An interface has packets left to take: CPU 0 goes on.
 static BEHIND: AtomicBool = AtomicBool::new(false);
 
 /// What guests share.
 pub fn hub() -> &'static Hub {
-    HUB.call_once(|| Box::leak(Box::new(Hub::new())))
+    HUB.call_once(|| Box::leak(Box::new(Hub::new(|| crate::cpu::this().id))))
 }
 
-fn pv() -> &'static Mutex<Pv> {
+fn pv() -> &'static IrqLock<Pv> {
     PV.call_once(|| {
         let mut service = Service::new(Quota::default());
         let bus = Bus::new(&mut service.store);
@@ -123,7 +125,7 @@ fn pv() -> &'static Mutex<Pv> {
         let _ = bus::create_base(&mut service.store.local(bus.client()));
         let context =
             Context { hub: hub(), bound: Vec::new(), closed: Vec::new(), news: Vec::new() };
-        Mutex::new(Pv {
+        IrqLock::new(Pv {
             service,
             bus,
             control,
@@ -163,11 +165,12 @@ pub fn start<B: Backend>(domain: &Domain<B>) {
     }
 }
 
-/// A guest has stopped: its back ends let go of it.
-pub fn stop<B: Backend>(domain: &Domain<B>) {
-    if let Some(xen) = domain.machine.xen() {
-        with_pv(domain, |pv| pv.remove(xen.domid, &uuid_text(&xen.uuid())));
-    }
+/// A guest has stopped: its back ends let go of it. False: they cannot, since a panic that cost a guest left them
+/// as they are; what they hold of it stays held.
+pub fn stop<B: Backend>(domain: &Domain<B>) -> bool {
+    let Some(xen) = domain.machine.xen() else { return true };
+    let remove = |pv: &mut Pv| pv.remove(xen.domid, &uuid_text(&xen.uuid()));
+    rescue::catch(|| with_pv(domain, remove)).is_some()
 }
 
 /// Tells a guest's balloon how much memory, in KiB, it is to leave the guest. False where the guest does not
@@ -188,6 +191,25 @@ pub fn is_busy<B: Backend>(domain: &Domain<B>) -> bool {
     let pv = pv.lock();
     let mut disks = pv.disks.range((dom, 0)..=(dom, u8::MAX));
     disks.any(|(_, disk)| disk.lock().in_flight() > 0)
+}
+
+/// A panic with the lock around it all held, for who tries whether guests survive one.
+pub(super) fn panic_under_lock() {
+    let _held = pv().lock();
+    panic!("asked for in the monitor, with the store locked");
+}
+
+/// A guest that has stopped stays so for now: pages go back to whose they are, and its ports and grants go. Of a guest
+/// that was given up only what others share with it is touched. False: a panic has left that as it is.
+pub fn leave<B: Backend>(domain: &Domain<B>) -> bool {
+    let leave = || {
+        if !domain.broken.load(Ordering::Acquire) {
+            // Grants that a back end still holds go when it lets go.
+            domain.machine.let_go(domain);
+        }
+        domain.machine.leave_xen(domain);
+    };
+    rescue::catch(leave).is_some()
 }
 
 /// A guest's event for a back end, at this port of domain 0.
@@ -238,7 +260,7 @@ pub fn receive<B: Backend>(domain: &Domain<B>, nic: u8, frame: &[u8]) -> Option<
 }
 
 /// A guest's paravirtual screen, if it has one at all.
-fn screen<B: Backend>(domain: &Domain<B>) -> Option<Arc<Mutex<Screen>>> {
+fn screen<B: Backend>(domain: &Domain<B>) -> Option<Arc<IrqLock<Screen>>> {
     domain.machine.xen()?;
     PV.get()?.lock().screens.get(&DomId(domain.id as u16)).cloned()
 }
@@ -255,7 +277,7 @@ pub fn drawn<B: Backend>(domain: &Domain<B>) -> Option<Drawn> {
 
 /// A key for the guest's paravirtual keyboard; false where no front end listens.
 pub fn key<B: Backend>(domain: &Domain<B>, key: Key, down: bool) -> bool {
-    let listens = |screen: &Arc<Mutex<Screen>>| screen.lock().listens();
+    let listens = |screen: &Arc<IrqLock<Screen>>| screen.lock().listens();
     let Some(screen) = screen(domain).filter(listens) else { return false };
     with_pv(domain, |pv| screen.lock().key(key, down, &mut pv.context)).is_some()
 }
@@ -263,7 +285,7 @@ pub fn key<B: Backend>(domain: &Domain<B>, key: Key, down: bool) -> bool {
 /// The host's mouse moved by so many steps, to the right and up, and has these buttons down: left, right and middle.
 /// False where no front end listens.
 pub fn pointer<B: Backend>(domain: &Domain<B>, moved: (i32, i32), buttons: [bool; 3]) -> bool {
-    let listens = |screen: &Arc<Mutex<Screen>>| screen.lock().listens();
+    let listens = |screen: &Arc<IrqLock<Screen>>| screen.lock().listens();
     let Some(screen) = screen(domain).filter(listens) else { return false };
     with_pv(domain, |pv| screen.lock().motion(moved, buttons, &mut pv.context)).is_some()
 }
@@ -365,7 +387,7 @@ impl Pv {
     }
 
     fn add_screen(&mut self, dom: DomId, wanted: ScreenConfig) -> Result<(), Errno> {
-        let screen = Arc::new(Mutex::new(Screen::new(dom)));
+        let screen = Arc::new(IrqLock::new(Screen::new(dom)));
         self.screens.insert(dom, screen.clone());
         let Pv { service, bus, context, .. } = self;
         let store = &mut service.store;
@@ -381,7 +403,7 @@ impl Pv {
     fn add_disk(&mut self, slot: u8, disk: BlkDevice) -> Result<(), Errno> {
         let dom = disk.owner();
         let spec: VbdSpec = disk.spec();
-        let disk = Arc::new(Mutex::new(disk));
+        let disk = Arc::new(IrqLock::new(disk));
         self.disks.insert((dom, slot), disk.clone());
         let port = Box::new(BlkPort(disk));
         let Pv { service, bus, context, .. } = self;
@@ -391,7 +413,7 @@ impl Pv {
 
     fn add_net(&mut self, nic: u8, net: NetDevice) -> Result<(), Errno> {
         let (dom, spec) = (net.id().domid, net.spec());
-        let net = Arc::new(Mutex::new(net));
+        let net = Arc::new(IrqLock::new(net));
         self.nets.insert((dom, nic), net.clone());
         let Pv { service, bus, context, .. } = self;
         bus.attach(&mut service.store, spec.device(dom), Box::new(NetPort(net)), context)?;
@@ -471,7 +493,7 @@ impl Pv {
         self.context.news.push(deliver);
     }
 
-    fn serve_disk(&mut self, disk: &Mutex<BlkDevice>) {
+    fn serve_disk(&mut self, disk: &IrqLock<BlkDevice>) {
         let mut disk = disk.lock();
         let served = disk.serve(BLOCK_BUDGET, &mut self.context);
         let id = DeviceId { kind: DeviceKind::Vbd, domid: disk.owner(), devid: disk.devid() };
@@ -483,7 +505,7 @@ impl Pv {
         }
     }
 
-    fn serve_net(&mut self, net: &Mutex<NetDevice>) {
+    fn serve_net(&mut self, net: &IrqLock<NetDevice>) {
         let mut net = net.lock();
         let served = net.serve(NET_BUDGET, &mut self.context);
         let id = net.id();

@@ -11,10 +11,10 @@ use pvdrivers::grant::LocalGrants;
 use pvdrivers::netback::{Delivered, NetBack, Packet, offload};
 use pvdrivers::ring::RingError;
 use pvdrivers::{DomId, Errno, Port};
-use spin::Mutex;
 
 use super::block::bind;
 use super::{Context, Target};
+use crate::cpu::lock::IrqLock;
 use crate::domain::net::{self, Place, Vif};
 
 /// Most queues of an interface; a front end takes no more than it has vCPUs.
@@ -132,7 +132,7 @@ fn notify(ports: impl Iterator<Item = Port>, queues: u32, context: &mut Context)
 }
 
 /// The device on the bus. The same device is found by its ports and by the bridge.
-pub struct NetPort(pub Arc<Mutex<NetDevice>>);
+pub struct NetPort(pub Arc<IrqLock<NetDevice>>);
 
 impl NetPort {
     fn bind_all(&self, device: &mut NetDevice, context: &mut Context) -> Result<(), Errno> {

@@ -12,10 +12,10 @@ use pvdrivers::fbback::{self, FbBack};
 use pvdrivers::grant::LocalGrants;
 use pvdrivers::kbdback::{self, KbdBack, RAW_MAX, keys};
 use pvdrivers::{DomId, Errno, Port};
-use spin::Mutex;
 
 use super::block::bind;
 use super::{Context, Target};
+use crate::cpu::lock::IrqLock;
 
 /// The picture's size where no front end has said another.
 const USUAL: (u32, u32) = (800, 600);
@@ -146,7 +146,7 @@ fn notify(port: Port, context: &mut Context) {
 }
 
 /// A guest's picture, locked for a line at a time: its doorbell must not wait for a whole one.
-pub struct Drawn(pub Arc<Mutex<Screen>>);
+pub struct Drawn(pub Arc<IrqLock<Screen>>);
 
 impl Picture for Drawn {
     fn size(&self) -> (u32, u32) {
@@ -159,12 +159,12 @@ impl Picture for Drawn {
 }
 
 /// The frame buffer on the bus.
-pub struct FbPort(pub Arc<Mutex<Screen>>);
+pub struct FbPort(pub Arc<IrqLock<Screen>>);
 
 /// Keyboard and pointer on the bus.
-pub struct KbdPort(pub Arc<Mutex<Screen>>);
+pub struct KbdPort(pub Arc<IrqLock<Screen>>);
 
-fn open(screen: &Arc<Mutex<Screen>>, port: Port, context: &mut Context) -> Result<Port, Errno> {
+fn open(screen: &Arc<IrqLock<Screen>>, port: Port, context: &mut Context) -> Result<Port, Errno> {
     let owner = screen.lock().owner;
     let port = bind(&mut context.hub.events.lock(), owner, port)?;
     context.bound.push((port, Target::Screen(screen.clone())));
