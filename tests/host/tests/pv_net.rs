@@ -378,6 +378,58 @@ fn an_index_that_runs_away_ends_the_connection_and_leaves_nothing_pinned() {
 }
 
 #[test]
+fn a_request_that_changes_after_it_was_taken_changes_nothing() {
+    let mut pair = Pair::new(1);
+    let first = pair.piece(&tcp(40), 0, 1);
+    pair.fronts[0].send(&[first], Sum::Blank, None).unwrap();
+    let _ = pair.fronts[0].tx.push();
+    let (ring, other) = (pair.rings[0][0].clone(), pair.piece(&[0xee; 60], 0, 2));
+    let noise =
+        TxRequest { reference: other.reference.0, offset: 4000, flags: 0xffff, id: 99, size: 4096 };
+    // While the packet is handed on, its slot is written again: the answer is still the first one's.
+    let mut sent = Vec::new();
+    let served = pair.back.serve(64, &mut pair.grants, &mut |packet: Packet<'_>| {
+        ring.write(64, &noise.encode());
+        sent.push(packet.bytes.to_vec());
+    });
+    assert!(served.is_ok() && sent == [tcp(40)]);
+    assert_eq!(pair.answers(), [(1, status::OKAY)]);
+    assert_eq!(pair.grants.pinned(), pair.back.pins());
+}
+
+#[test]
+fn a_front_end_that_dies_at_any_moment_leaves_nothing_pinned() {
+    for moment in 0..6 {
+        let mut pair = Pair::new(2);
+        let steps: [&dyn Fn(&mut Pair); 6] = [
+            &|pair| pair.post(0, 4),
+            &|pair| {
+                let pieces = [pair.piece(&tcp(600), 0, 1), pair.piece(&[7; 100], 0, 2)];
+                pair.fronts[0].send(&pieces, Sum::Blank, None).unwrap();
+                let _ = pair.fronts[0].tx.push();
+            },
+            &|pair| drop(pair.serve()),
+            &|pair| {
+                let _ = pair.deliver(Packet::plain(&tcp(500)));
+            },
+            &|pair| {
+                // The first piece of a packet whose rest never comes.
+                let piece = pair.piece(&tcp(10), 0, 3);
+                let flags = tx_flag::MORE_DATA;
+                let Piece { reference, offset, size, id } = piece;
+                pair.raw(&TxRequest { reference: reference.0, offset, flags, id, size });
+                let _ = pair.fronts[0].tx.push();
+            },
+            &|pair| drop(pair.serve()),
+        ];
+        steps[..=moment].iter().for_each(|step| step(&mut pair));
+        pair.back.disconnect(&mut pair.grants);
+        assert_eq!((pair.grants.pinned(), pair.back.pins()), (0, 0), "moment {moment}");
+        assert!(!pair.back.is_connected());
+    }
+}
+
+#[test]
 fn a_connection_that_fails_in_the_middle_pins_nothing() {
     let mut pair = Pair::new(2);
     let queue = |tx, rx| FrontQueue { tx, rx, tx_port: Port(1), rx_port: Port(2) };
