@@ -539,7 +539,7 @@ fn a_guest_that_is_gone_leaves_no_port_and_no_grant_and_can_be_switched_on_again
     events.add_domain(DomId(2), &settings).expect("room");
     events.alloc_unbound(DomId(2), DomId::SELF, dom).expect("a port");
     let to = events.alloc_unbound(dom, DomId::SELF, DomId(2)).expect("a port");
-    events.bind_interdomain(DomId(2), dom, to).expect("connected");
+    let _ = events.bind_interdomain(DomId(2), dom, to).expect("connected");
     drop(events);
     xen.guest.machine.leave_xen(&xen.guest.host);
     assert_eq!(hub.events.lock().usage(dom), None);
