@@ -355,7 +355,10 @@ impl<B: Backend> Domain<B> {
         }
         for (vcpu, slot) in self.slots.iter().enumerate() {
             slot.flush.store(true, Ordering::SeqCst);
-            self.kick(vcpu);
+            // All others look before they enter. A kick would end this turn, and wake who sleeps.
+            if slot.inside.load(Ordering::SeqCst) {
+                self.kick(vcpu);
+            }
         }
     }
 }
