@@ -19,7 +19,7 @@ use crate::domain::sched::World;
 use crate::domain::{Domain, State, console};
 use crate::mem::frames;
 
-const COMMANDS: [(&str, &str); 33] = [
+const COMMANDS: [(&str, &str); 34] = [
     ("help", "this list"),
     ("list", "guests, their states and vCPUs"),
     ("info [GUEST]", "the host, or a guest's memory, time and screen"),
