@@ -145,7 +145,7 @@ fn a_kernel_takes_its_command_line_as_xl_joins_it() {
     assert_eq!(bad("\nramdisk='x'"), "t.cfg:3: ramdisk: needs kernel");
     assert_eq!(bad("extra='x'"), "t.cfg:2: cmdline: needs kernel");
     assert_eq!(bad("type='pvh'"), "t.cfg: kernel: missing; a guest needs it");
-    assert_eq!(bad("type='pvh'\nkernel='k'\nxen=0"), "t.cfg:3: xen: must be 1 with type = \"pvh\"");
+    assert_eq!(bad("type='pvh'\nkernel='k'\nxen=0"), "t.cfg:4: xen: must be 1 with type = \"pvh\"");
 }
 
 #[test]

@@ -78,15 +78,6 @@ const GOOD: [u8; 140] = {
     file
 };
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_good_kernel_is_good() {
-        let elf = ::machine::pvh::elf::Elf::parse(&super::GOOD).unwrap();
-        assert_eq!((elf.entry, elf.end), (0x10_0000, 0x10_0040));
-    }
-}
-
 /// A fuzzing entry point and its name.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -149,5 +140,14 @@ impl<'a> Input<'a> {
     /// One of `choices`, by one byte.
     pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[usize::from(self.u8()) % choices.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_good_kernel_is_good() {
+        let elf = ::machine::pvh::elf::Elf::parse(&super::GOOD).unwrap();
+        assert_eq!((elf.entry, elf.end), (0x10_0000, 0x10_0040));
     }
 }
