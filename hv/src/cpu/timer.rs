@@ -6,10 +6,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::apic::{self, TimerMode};
-use super::{irq, percpu, smp, tsc};
-
-/// When another CPU's timer is overdue: a second divided by 2 to the power of this, which is 8 ms.
-const LATE_SHIFT: u32 = 7;
+use super::{irq, percpu, tsc};
 
 static DEADLINE_MODE: AtomicBool = AtomicBool::new(false);
 /// APIC timer ticks per TSC tick, as 32.32 fixed point.
@@ -75,24 +72,5 @@ pub fn disarm() {
 
 /// Runs before the registered handlers: nothing is armed any more.
 fn fired(_: usize) {
-    let this = percpu::this();
-    this.deadline.store(u64::MAX, Ordering::Relaxed);
-    if percpu::count() > 1 {
-        look_after(this.id + 1);
-    }
-}
-
-/// Kicks the next CPU if its timer is overdue. QEMU's TCG loses an interrupt now and then: where a guest is entered or
-/// left, its thread changes the CPU's pending requests without a lock (`helper_vmrun` and `do_vmexit` in 7.2), and
-/// one that another thread adds at that moment is forgotten. Its CPU would hear of nothing until the next.
-fn look_after(id: usize) {
-    let next = percpu::get(id).or_else(|| percpu::get(0));
-    let late = |deadline: u64| {
-        deadline != u64::MAX && deadline.saturating_add(tsc::hz() >> LATE_SHIFT) < tsc::now()
-    };
-    if let Some(next) = next
-        && late(next.deadline.load(Ordering::Relaxed))
-    {
-        smp::kick(next.id);
-    }
+    percpu::this().deadline.store(u64::MAX, Ordering::Relaxed);
 }
