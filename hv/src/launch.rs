@@ -54,6 +54,7 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
         power::stop(Code::Clean)
     }
     fpu::init_cpu();
+    machine::insn::decode::prepare();
     let cpu = match B::enable(0) {
         Ok(cpu) => cpu,
         Err(why) => give_up(format_args!("{why}")),

@@ -121,9 +121,12 @@ impl Machine {
     /// Empties the inbox.
     #[inline(never)]
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
-        self.take_apic(cpu, vcpu);
         let flags = self.inbox(cpu.id).take();
         cpu.attention = true;
+        // The 8259A's pin and NMIs are none of the local APIC's.
+        if flags & (inbox::VECTORS | inbox::INIT) != 0 {
+            self.take_apic(cpu, vcpu);
+        }
         if flags & inbox::VECTORS != 0 {
             let (edge, level) = self.inbox(cpu.id).take_vectors();
             cpu.lapic.accept_all(&edge, &level);

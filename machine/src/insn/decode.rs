@@ -4,6 +4,11 @@ use super::{Alu, BitOp, Insn, Op, Place, Rep, Shift, Str};
 use arch::{Gpr, SegReg};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
+/// Makes the decoder's tables, which takes millions of instructions and memory: before any guest needs them in an exit.
+pub fn prepare() {
+    let _ = decode(&[0x90], 0, 64);
+}
+
 /// Decodes the instruction at `rip`. `bits` is 16, 32 or 64, the default operation size of CS. `None`
 /// where the bytes are no instruction or end too early.
 #[must_use]
