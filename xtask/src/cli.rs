@@ -39,7 +39,7 @@ pub enum Command {
     Image(Box<ImageArgs>),
     /// Check the house's rules: sizes, unsafe code, arrows between crates, words.
     Tidy,
-    /// Count instructions of exits, or of a boot.
+    /// Count instructions of exits, of a boot, or of Xen's interface.
     Bench(BenchArgs),
 }
 
@@ -90,6 +90,15 @@ pub enum BenchWhat {
     Exits,
     /// Instructions from reset to the initramfs, beside the same without hypervisor.
     Boot,
+    /// What Xen's interface costs: hypercalls, events, grants, XenStore.
+    Pv,
+}
+
+/// The parts of `bench pv`: each is one boot, or a few.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum PvPart {
+    /// Hypercalls, events, grants and XenStore, by a guest kernel of ours.
+    Calls,
 }
 
 /// Options of `bench`.
@@ -98,6 +107,9 @@ pub struct BenchArgs {
     /// What to measure.
     #[arg(value_enum)]
     pub what: BenchWhat,
+    /// Of `pv`, only this part; may be given several times.
+    #[arg(long, value_enum, value_name = "PART")]
+    pub only: Vec<PvPart>,
     /// Only on this vendor's virtualization.
     #[arg(long, value_enum, default_value_t = Vendor::Auto)]
     pub vendor: Vendor,

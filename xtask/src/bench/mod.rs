@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: counts instructions, not seconds, so that figures repeat on any machine.
 //! QEMU counts one TSC tick per instruction (`-icount shift=0`); Bochs always does.
 
+mod pv;
+
 use crate::cli::{BenchArgs, BenchWhat};
 use crate::config::Value;
 use crate::exec::say;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 /// Carries out the command; gives the exit status.
 pub fn command(args: &BenchArgs) -> Result<u8> {
+    pv::check(args)?;
     let image = build::hypervisor(args.hypervisor.as_deref(), args.offline)?;
     let vendors = match args.vendor {
         Vendor::Auto => vec![Vendor::Svm, Vendor::Vmx],
@@ -26,11 +29,16 @@ pub fn command(args: &BenchArgs) -> Result<u8> {
         BenchWhat::Exits => {
             let mut all = Vec::new();
             for vendor in vendors {
-                all.extend(exits(vendor, &image, args.offline)?);
+                let (measured, why) = exits(vendor, &image, args.offline)?;
+                if let Some(why) = why {
+                    bail!(why);
+                }
+                all.extend(measured);
             }
             print(&all, args.json);
         }
         BenchWhat::Boot => boot(&image, args)?,
+        BenchWhat::Pv => return pv::command(&vendors, &image, args),
     }
     Ok(0)
 }
@@ -63,8 +71,9 @@ fn plan(vendor: Vendor, guests: Vec<Guest>, hv_append: &str, steps: Vec<Step>) -
 
 /// Boots the bench guest as a hard disk with a CD beside it, and reads what it says on its serial
 /// port. Two vCPUs on one CPU: the second is started for the interrupts between them, at the end.
-fn exits(vendor: Vendor, image: &Path, offline: bool) -> Result<Vec<Measured>> {
-    say(format!("bench exits on {}", vendor.name()));
+/// Gives what was measured, and why the guest did not come to its end if it did not.
+fn exits(vendor: Vendor, image: &Path, offline: bool) -> Result<(Vec<Measured>, Option<String>)> {
+    say(format!("measuring operations on {}", vendor.name()));
     let media = Media {
         disks: vec![guests::own::image("bench", offline)?],
         iso: Some(disc()?),
@@ -88,12 +97,12 @@ fn exits(vendor: Vendor, image: &Path, offline: bool) -> Result<Vec<Measured>> {
     for line in skipped {
         say(format!("not measured on {}: {line}", vendor.name()));
     }
-    if !matches!(outcome.verdict, Verdict::Passed(_)) {
+    let why = (!matches!(outcome.verdict, Verdict::Passed(_))).then(|| {
         let (word, why) = outcome.verdict.words();
         let last = said.lines().last().unwrap_or("nothing");
-        bail!("the bench on {} did not end ({word}: {why}); it last said: {last}", vendor.name());
-    }
-    Ok(measured)
+        format!("the bench on {} did not end ({word}: {why}); it last said: {last}", vendor.name())
+    });
+    Ok((measured, why))
 }
 
 /// A CD of a mebibyte with nothing on it: a drive without one has nothing to read.
