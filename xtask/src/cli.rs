@@ -99,6 +99,8 @@ pub enum BenchWhat {
 pub enum PvPart {
     /// Hypercalls, events, grants and XenStore, by a guest kernel of ours.
     Calls,
+    /// The store itself with 1 and with 1,000 domains that watch it.
+    Store,
 }
 
 /// Options of `bench`.

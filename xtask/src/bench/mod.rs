@@ -69,40 +69,50 @@ fn plan(vendor: Vendor, guests: Vec<Guest>, hv_append: &str, steps: Vec<Step>) -
     }
 }
 
-/// Boots the bench guest as a hard disk with a CD beside it, and reads what it says on its serial
-/// port. Two vCPUs on one CPU: the second is started for the interrupts between them, at the end.
-/// Gives what was measured, and why the guest did not come to its end if it did not.
+/// Boots the bench guest as a hard disk with a CD beside it. Two vCPUs on one CPU: the second is
+/// started for the interrupts between them, at the end.
 fn exits(vendor: Vendor, image: &Path, offline: bool) -> Result<(Vec<Measured>, Option<String>)> {
-    say(format!("measuring operations on {}", vendor.name()));
     let media = Media {
         disks: vec![guests::own::image("bench", offline)?],
         iso: Some(disc()?),
         ..Media::default()
     };
-    let mut guest = Guest::new("bench", 64, 2, media);
+    let guest = Guest::new("bench", 64, 2, media);
+    let (measured, why, memory) = own_guest(vendor, image, offline, guest)?;
+    let image_kib = fs::metadata(image)?.len().div_ceil(1024);
+    say(format!("image: {image_kib} KiB; the guest costs {memory}"));
+    Ok((measured, why))
+}
+
+/// Boots a guest kernel of ours that measures, and reads what it says on its serial port. Gives what
+/// was measured, why the guest did not come to its end if it did not, and what memory it costs.
+fn own_guest(
+    vendor: Vendor,
+    image: &Path,
+    offline: bool,
+    mut guest: Guest,
+) -> Result<(Vec<Measured>, Option<String>, String)> {
+    let name = guest.name.clone();
+    say(format!("measuring operations on {}, by {name}", vendor.name()));
     guest.settings.push(("boot".into(), Value::Text("cd".into())));
-    let steps = vec![Step::Until(vec!["XENOLITH-TEST PASS bench".into()])];
+    let steps = vec![Step::Until(vec![format!("XENOLITH-TEST PASS {name}")])];
     let mut plan = plan(vendor, vec![guest], "", steps);
     plan.never.push("XENOLITH-TEST FAIL".into());
     let outcome = run::execute(&plan, Some(image), offline, None)?;
-    let serial = outcome.guests.get("bench").map(|guest| guest.serial.as_slice());
+    let serial = outcome.guests.get(&name).map(|guest| guest.serial.as_slice());
     let said = String::from_utf8_lossy(serial.unwrap_or_default()).into_owned();
     let (measured, skipped) = measured(vendor.name(), &said);
-    let memory = outcome.log.iter().find_map(|line| line.split_once("vCPUs, "));
-    let image_kib = fs::metadata(image)?.len().div_ceil(1024);
-    say(format!(
-        "image: {image_kib} KiB; the guest costs {}",
-        memory.map_or("an unknown amount of memory", |(_, what)| what)
-    ));
     for line in skipped {
         say(format!("not measured on {}: {line}", vendor.name()));
     }
     let why = (!matches!(outcome.verdict, Verdict::Passed(_))).then(|| {
         let (word, why) = outcome.verdict.words();
         let last = said.lines().last().unwrap_or("nothing");
-        format!("the bench on {} did not end ({word}: {why}); it last said: {last}", vendor.name())
+        format!("{name} on {} did not end ({word}: {why}); it last said: {last}", vendor.name())
     });
-    Ok((measured, why))
+    let memory = outcome.log.iter().find_map(|line| line.split_once("vCPUs, "));
+    let memory = memory.map_or("an unknown amount of memory", |(_, what)| what).to_owned();
+    Ok((measured, why, memory))
 }
 
 /// A CD of a mebibyte with nothing on it: a drive without one has nothing to read.

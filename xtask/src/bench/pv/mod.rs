@@ -4,8 +4,9 @@
 mod table;
 
 use crate::cli::{BenchArgs, BenchWhat, PvPart};
+use crate::guests::{Media, own};
 use crate::outcome::Measured;
-use crate::plan::Vendor;
+use crate::plan::{Guest, Vendor};
 use crate::run::Usage;
 use anyhow::{Result, anyhow};
 use clap::ValueEnum;
@@ -26,6 +27,14 @@ const CALLS: &[(&str, &str, Option<u64>)] = &[
     ("xen_store_read", "XenStore read", Some(6000)),
     ("xen_store_write", "XenStore write", None),
     ("xen_store_write_watched", "XenStore write, to the end of its own watch", None),
+];
+
+/// The same of the guest that runs the store in itself (`tests/guests/bench-store`).
+const STORE: &[(&str, &str, Option<u64>)] = &[
+    ("store_read_1", "the store alone: read, 1 domain", None),
+    ("store_read_1000", "the store alone: read, 1,000 domains", None),
+    ("store_write_1", "watch fan-out: write, 3 hear, 1 domain", None),
+    ("store_write_1000", "watch fan-out: write, 3 hear, 1,000 domains", None),
 ];
 
 /// What a grant copy should cost without the copy.
@@ -68,6 +77,7 @@ fn measure(part: PvPart, vendor: Vendor, image: &Path, offline: bool) -> Vec<Row
     let mut rows = Vec::new();
     let done = match part {
         PvPart::Calls => calls(vendor, image, offline, &mut rows),
+        PvPart::Store => store(vendor, image, offline, &mut rows),
     };
     if let Err(error) = done {
         let name = part.to_possible_value().map(|value| value.get_name().to_owned());
@@ -80,11 +90,24 @@ fn measure(part: PvPart, vendor: Vendor, image: &Path, offline: bool) -> Vec<Row
 /// Single operations, by the guest that `bench exits` boots.
 fn calls(vendor: Vendor, image: &Path, offline: bool, rows: &mut Vec<Row>) -> Result<()> {
     let (measured, why) = super::exits(vendor, image, offline)?;
-    rows.extend(rows_of_calls(vendor.name(), &measured));
+    rows.extend(rows_of(vendor.name(), CALLS, &measured));
     why.map_or(Ok(()), |why| Err(anyhow!(why)))
 }
 
-fn rows_of_calls(vendor: &'static str, measured: &[Measured]) -> Vec<Row> {
+/// The store's own work, by a guest kernel that has it in itself: no ring and no hypercall.
+fn store(vendor: Vendor, image: &Path, offline: bool, rows: &mut Vec<Row>) -> Result<()> {
+    let media = Media { disks: vec![own::image("bench-store", offline)?], ..Media::default() };
+    let guest = Guest::new("bench-store", 64, 1, media);
+    let (measured, why, _) = super::own_guest(vendor, image, offline, guest)?;
+    rows.extend(rows_of(vendor.name(), STORE, &measured));
+    why.map_or(Ok(()), |why| Err(anyhow!(why)))
+}
+
+fn rows_of(
+    vendor: &'static str,
+    wanted: &[(&str, &str, Option<u64>)],
+    measured: &[Measured],
+) -> Vec<Row> {
     let total = |name: &str| measured.iter().find(|one| one.op == name).map(|one| one.total);
     let copy = total("copy_4k");
     let row = |&(name, what, aim): &(&str, &str, Option<u64>)| match total(name) {
@@ -94,7 +117,7 @@ fn rows_of_calls(vendor: &'static str, measured: &[Measured]) -> Vec<Row> {
         Some(figure) => Row::count(vendor, what, figure).aim(aim),
         None => Row::failed(vendor, what, "the guest did not measure it"),
     };
-    CALLS.iter().map(row).collect()
+    wanted.iter().map(row).collect()
 }
 
 #[cfg(test)]
@@ -127,7 +150,7 @@ mod tests {
         let one =
             |op: &str, total| Measured { vendor: "svm".into(), op: op.into(), root: 0, total };
         let measured = [one("vmcall", 270), one("xen_grant_copy_4k", 3147), one("copy_4k", 600)];
-        let rows = rows_of_calls("svm", &measured);
+        let rows = rows_of("svm", CALLS, &measured);
         assert_eq!(rows.len(), CALLS.len());
         let find = |what: &str| rows.iter().find(|row| row.op.starts_with(what)).unwrap();
         assert_eq!((find("null").figure, find("null").aim), (Some(270.0), Some(150)));

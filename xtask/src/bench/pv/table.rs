@@ -55,7 +55,7 @@ impl Row {
     /// The line of the table.
     pub fn line(&self) -> String {
         let figure = self.figure.map_or("failed".to_owned(), |figure| number(figure, self.unit));
-        let aim = self.aim.map_or("-".to_owned(), |aim| grouped(aim));
+        let aim = self.aim.map_or("-".to_owned(), grouped);
         let unit = if self.figure.is_some() { self.unit } else { "" };
         let note = self.note.as_deref().unwrap_or("");
         format!("{:<6} {:<46} {figure:>14} {aim:>8}  {unit:<28} {note}", self.vendor, self.op)
