@@ -84,10 +84,24 @@ fn sum_of(mut from: impl Read, length: u64) -> Result<String> {
 }
 
 fn file(content: &Content, path: &str) -> Option<Vec<u8>> {
-    let path = Path::new(path.strip_prefix('/')?);
+    let path = plain(path.strip_prefix('/')?)?;
+    let path = Path::new(&path);
     let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-    let plain = path.components().all(inside);
-    std::fs::read(content.files.as_ref().filter(|_| plain)?.join(path)).ok()
+    let below = path.components().all(inside);
+    std::fs::read(content.files.as_ref().filter(|_| below)?.join(path)).ok()
+}
+
+/// A path without percent-encoding, which apt has for the `+` of a version. RFC 3986,
+/// "Percent-Encoding".
+fn plain(path: &str) -> Option<String> {
+    let mut parts = path.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn answer(mut stream: TcpStream, body: Option<&[u8]>) -> Result<()> {
@@ -119,6 +133,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("below")).unwrap();
         std::fs::write(dir.path().join("below/a"), b"text").unwrap();
+        std::fs::write(dir.path().join("below/b+c"), b"plus").unwrap();
         std::fs::write(dir.path().join("secret"), b"secret").unwrap();
         let port = start(Some(&dir.path().join("below"))).unwrap();
         let data = ask(port, b"GET /data HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -126,7 +141,10 @@ mod tests {
         let sum = hex(&Sha256::digest(&data));
         assert_eq!(ask(port, b"GET /sum HTTP/1.1\r\n\r\n"), sum.as_bytes());
         assert_eq!(ask(port, b"GET /./a HTTP/1.1\r\n\r\n"), b"text");
-        assert_eq!(ask(port, b"GET /../secret HTTP/1.1\r\n\r\n"), b"");
+        assert_eq!(ask(port, b"GET /b%2bc HTTP/1.1\r\n\r\n"), b"plus");
+        for refused in ["/../secret", "/%2e%2e/secret", "/a%", "/a%zz", "/%ff"] {
+            assert_eq!(ask(port, format!("GET {refused} HTTP/1.1\r\n\r\n").as_bytes()), b"");
+        }
         let text = hex(&Sha256::digest(b"text"));
         let posted = ask(port, b"POST / HTTP/1.0\r\nContent-Length: 4\r\n\r\ntext");
         assert_eq!(posted, text.as_bytes());
