@@ -51,6 +51,11 @@ impl Drive {
         Drive { source, place: place.to_owned(), cdrom, writable: !cdrom }
     }
 
+    /// A CD drive with nothing in it.
+    pub fn empty_cd(place: &str) -> Self {
+        Drive { source: Source::Empty, place: place.to_owned(), cdrom: true, writable: false }
+    }
+
     /// The file behind it.
     pub fn path(&self) -> Option<&Path> {
         match &self.source {

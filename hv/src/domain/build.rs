@@ -338,7 +338,7 @@ pub fn open(
                 return Err(BuildError::Empty(name.clone()));
             }
             let start = mem::virt_to_phys(bytes.as_ptr());
-            let module = Module::new(start, bytes.len() as u64, !writable);
+            let module = Module::new(name.clone(), start, bytes.len() as u64, !writable);
             return Ok(Some(Medium::Module(module)));
         }
         Target::HostDisk(number) => *number as usize,

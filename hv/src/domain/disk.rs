@@ -5,6 +5,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use arch::{GuestPhys, HostPhys};
 use devmodel::blk::{BlkError, BlkOp, BlkRequest, Segment};
@@ -40,6 +42,7 @@ pub enum Medium {
 /// A boot module as a disk.
 #[derive(Debug)]
 pub struct Module {
+    name: String,
     start: HostPhys,
     bytes: u64,
     read_only: bool,
@@ -48,12 +51,12 @@ pub struct Module {
 }
 
 impl Module {
-    /// A disk over `bytes` of module memory at `start`.
+    /// A disk over `bytes` of module memory at `start`; `name` is for people.
     #[must_use]
-    pub fn new(start: HostPhys, bytes: u64, read_only: bool) -> Module {
+    pub fn new(name: String, start: HostPhys, bytes: u64, read_only: bool) -> Module {
         let chunks = if read_only { 0 } else { bytes.div_ceil(CHUNK) };
         let overlay: Vec<AtomicU32> = (0..chunks).map(|_| AtomicU32::new(0)).collect();
-        Module { start, bytes, read_only, overlay: overlay.into_boxed_slice() }
+        Module { name, start, bytes, read_only, overlay: overlay.into_boxed_slice() }
     }
 
     /// Size in sectors of 512 bytes; a last partial one counts.
@@ -194,6 +197,16 @@ pub(super) fn copy(to: HostPhys, from: HostPhys, bytes: u64) {
 }
 
 impl Medium {
+    /// What it is, as `insert` in the monitor takes it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Medium::Module(module) => module.name.clone(),
+            Medium::Host { number, .. } => format!("host:{number}"),
+            Medium::Snapshot(snapshot) => format!("host:{}", snapshot.number()),
+        }
+    }
+
     /// Size in sectors of 512 bytes.
     #[must_use]
     pub fn sectors(&self) -> u64 {

@@ -301,6 +301,12 @@ impl<B: Backend> Domain<B> {
         ready
     }
 
+    /// What is behind a drive, by name; an empty text for nothing.
+    fn behind(&self, slot: usize) -> String {
+        let medium = self.disks.get(slot).map(IrqLock::lock);
+        medium.as_deref().and_then(Option::as_ref).map(Medium::name).unwrap_or_default()
+    }
+
     /// A completion of a host disk, in the words of [`cookie`].
     pub fn disk_completed(&self, completed: Cookie, good: bool) {
         let Cookie { disk, token, .. } = completed;

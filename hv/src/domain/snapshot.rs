@@ -67,6 +67,12 @@ impl Snapshot {
         Snapshot { number, sectors, overlay, patches: Vec::with_capacity(PATCHES) }
     }
 
+    /// The host disk.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Size in sectors of 512 bytes.
     #[must_use]
     pub fn sectors(&self) -> u64 {

@@ -9,7 +9,7 @@ use machine::{ChangeError, Drive};
 use super::command::{BROKEN, Refusal, USAGE, Words};
 use crate::domain::backend::Backend;
 use crate::domain::sched::World;
-use crate::domain::{Domain, build, console};
+use crate::domain::{Domain, build, console, pv};
 
 /// Names of the drives' places, by slot.
 const PLACES: [&str; machine::SLOTS] = ["hda", "hdb", "hdc", "hdd", "fda", "fdb"];
@@ -78,8 +78,12 @@ fn change<B: Backend>(
     };
     // The old medium is given back after the machine's locks are.
     let swap = || core::mem::swap(&mut *domain.disks[slot].lock(), &mut medium);
-    console::guarded(domain, || domain.machine.change_medium(slot, media.as_ref(), force, swap))
-        .ok_or(BROKEN)??;
+    let change = || {
+        domain.machine.change_medium(slot, media.as_ref(), force, swap)?;
+        pv::medium_changed(domain, slot);
+        Ok::<(), ChangeError>(())
+    };
+    console::guarded(domain, change).ok_or(BROKEN)??;
     Ok(())
 }
 

@@ -120,6 +120,10 @@ struct Machine {
 
 impl Machine {
     fn new() -> Machine {
+        Machine::with(BlkConfig::disk(xvd(0)), Some(Media::disk(128)))
+    }
+
+    fn with(config: BlkConfig, media: Option<Media>) -> Machine {
         let mut store = Store::new(Quota::GUEST);
         let root = store.connect(DomId::BACKEND);
         create_base(&mut store.local(root)).unwrap();
@@ -142,8 +146,8 @@ impl Machine {
         let guest = store.connect(GUEST);
         let bus = Bus::new(&mut store);
         let world = World::new();
-        let mut back = BlkBack::new(BlkConfig::disk(xvd(0)), GUEST, DomId::BACKEND);
-        back.set_media(Some(Media::disk(128)));
+        let mut back = BlkBack::new(config, GUEST, DomId::BACKEND);
+        back.set_media(media);
         let (back, doors) = (Arc::new(Mutex::new(back)), Arc::default());
         let mut machine = Machine { store, guest, bus, world, back, doors };
         let vbd = Vbd { back: machine.back.clone(), doors: machine.doors.clone() };
@@ -151,9 +155,9 @@ impl Machine {
             devid: xvd(0),
             dev: "xvda".into(),
             params: "a disk".into(),
-            cdrom: false,
-            writable: true,
-            removable: false,
+            cdrom: config.cdrom,
+            writable: !config.cdrom,
+            removable: config.removable,
             discard: false,
         };
         let Machine { store, bus, world, .. } = &mut machine;
@@ -292,6 +296,47 @@ fn a_disk_that_grows_tells_its_front_end_by_the_state_written_again() {
         let told = machine.store.local(guest).take_event().is_some();
         assert!(told, "the state was written again");
     }
+}
+
+#[test]
+fn a_cd_drive_tells_its_front_end_of_each_disc_that_comes_and_goes() {
+    let mut machine = Machine::with(BlkConfig::cdrom(xvd(0)), None);
+    assert_eq!(machine.read(&format!("{FRONT}/device-type")), "cdrom");
+    let (mut fronts, ports) = machine.start();
+    machine.state(XenbusState::Initialised);
+    machine.state(XenbusState::Connected);
+    let guest = machine.guest;
+    machine.store.local(guest).watch(&format!("{BACK}/state"), b"state", None).unwrap();
+    let (_, reference) = machine.world.page();
+    let read_only = |sectors| Some(Media { read_only: true, ..Media::disk(sectors) });
+    // Size, and what a read of sector 60 and a write of sector 0 are answered.
+    let inserted = [(None, -1), (read_only(128), 0), (None, -1), (read_only(64), -1)];
+    for (media, status) in inserted {
+        while machine.store.local(guest).take_event().is_some() {}
+        let id = DeviceId { kind: DeviceKind::Vbd, domid: GUEST, devid: xvd(0) };
+        let mut nodes = machine.bus.nodes(&mut machine.store, id).unwrap();
+        machine.back.lock().unwrap().change_media(&mut nodes, media).unwrap();
+        assert!(machine.store.local(guest).take_event().is_some(), "the state is written again");
+        let sectors = media.map_or(0, |media| media.sectors);
+        let shown = ["state", "media-present", "sectors", "info", "mode"]
+            .map(|name| machine.read(&format!("{BACK}/{name}")));
+        let present = u8::from(media.is_some()).to_string();
+        assert_eq!(shown, ["4", &present, &sectors.to_string(), "7", "r"]);
+        fronts[0].read(1, 60, &[Segment { reference, first: 0, last: 7 }]).unwrap();
+        fronts[0].write(2, 0, &[Segment { reference, first: 0, last: 7 }]).unwrap();
+        assert!(fronts[0].push());
+        let _ = machine.ring(ports[0]);
+        let answers = [(); 2].map(|()| fronts[0].answer().unwrap().unwrap());
+        let mut answers = answers.map(|answer| (answer.id, answer.status));
+        answers.sort_unstable();
+        assert_eq!(answers, [(1, status), (2, -1)], "{media:?}");
+        assert_eq!(fronts[0].answer().unwrap(), None);
+    }
+    // A drive that nobody uses takes its disc in silence.
+    machine.state(XenbusState::Closing);
+    machine.state(XenbusState::Closed);
+    machine.back.lock().unwrap().set_media(read_only(128));
+    assert_eq!(machine.world.pinned(), 0);
 }
 
 #[test]

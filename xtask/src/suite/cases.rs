@@ -22,6 +22,9 @@ pub struct Case {
     /// Recipes whose CDs and floppies go along, to be put into drives by the monitor's `insert`.
     #[serde(default)]
     pub media: Vec<String>,
+    /// Its guests have an empty CD drive at hdc, for such a CD.
+    #[serde(default)]
+    pub empty_cd: bool,
     /// Further configurations, by name, that the hypervisor gets as they stand here, right or wrong.
     #[serde(default)]
     pub raw: BTreeMap<String, String>,

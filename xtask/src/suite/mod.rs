@@ -6,6 +6,7 @@ mod failure;
 mod table;
 
 use crate::cli::TestArgs;
+use crate::config::Drive;
 use crate::exec::{say, show};
 use crate::guests::{self, packages::Packages};
 use crate::outcome::{Outcome, Verdict};
@@ -241,6 +242,9 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         let name =
             if index == 0 { case.name.clone() } else { format!("{}{}", case.name, index + 1) };
         let mut guest = Guest::new(&name, case.memory, case.vcpus, media);
+        if case.empty_cd {
+            guest.drives.push(Drive::empty_cd("hdc"));
+        }
         guest.settings.extend(case.settings()?);
         guest.check()?;
         list.push(guest);

@@ -36,6 +36,8 @@ pub struct BlkDevice {
     slot: u8,
     config: BlkConfig,
     read_only: bool,
+    /// What was behind it when it was made.
+    params: String,
     /// Ports of domain 0, by queue.
     ports: Vec<Port>,
     /// There were more requests than one doorbell takes.
@@ -52,14 +54,25 @@ struct Medium {
 }
 
 impl BlkDevice {
-    /// The paravirtual side of a hard disk in `slot`; `None` for other drives.
-    pub fn new(owner: DomId, slot: u8, drive: &Drive, submit: Submit) -> Option<BlkDevice> {
-        let Drive::Disk(media) = drive else { return None };
-        let config = BlkConfig::disk(*IDE_DEVICES.get(usize::from(slot))?);
+    /// The paravirtual side of a hard disk or a CD drive in `slot`; `None` for other drives. `params` says what is
+    /// behind it.
+    pub fn new(
+        owner: DomId,
+        slot: u8,
+        drive: &Drive,
+        params: String,
+        submit: Submit,
+    ) -> Option<BlkDevice> {
+        let number = *IDE_DEVICES.get(usize::from(slot))?;
+        let (config, media) = match drive {
+            Drive::Disk(media) => (BlkConfig::disk(number), Some(media)),
+            Drive::Cdrom(media) => (BlkConfig::cdrom(number), media.as_ref()),
+            Drive::Floppy(..) => return None,
+        };
         let mut back = BlkBack::new(config, owner, DomId::BACKEND);
-        back.set_media(Some(Media { read_only: media.read_only, ..Media::disk(media.sectors) }));
+        back.set_media(media.map(shown));
         let medium = Medium { owner, slot, submit, pending: SortedMap::new() };
-        let read_only = media.read_only;
+        let read_only = config.cdrom || media.is_some_and(|media| media.read_only);
         Some(BlkDevice {
             back,
             medium,
@@ -67,6 +80,7 @@ impl BlkDevice {
             slot,
             config,
             read_only,
+            params,
             ports: Vec::new(),
             behind: false,
         })
@@ -98,12 +112,25 @@ impl BlkDevice {
         VbdSpec {
             devid: self.devid(),
             dev: format!("hd{letter}"),
-            params: String::new(),
-            cdrom: false,
+            params: self.params.clone(),
+            cdrom: self.config.cdrom,
             writable: !self.read_only,
-            removable: false,
+            removable: self.config.removable,
             discard: false,
         }
+    }
+
+    /// Another medium is in it, or none: says so in its nodes, as xl does (`params`), and to a front end that is
+    /// connected (Xen public "io/blkif.h": `sectors`, `media-present`, and the state again).
+    pub fn change_media(
+        &mut self,
+        drive: &Drive,
+        params: &str,
+        nodes: &mut DeviceNodes<'_>,
+    ) -> Result<(), Errno> {
+        let Drive::Cdrom(media) = drive else { return Ok(()) };
+        nodes.write("params", params)?;
+        self.back.change_media(nodes, media.as_ref().map(shown))
     }
 
     /// Takes requests from the rings; whether there are more. `None`: a ring's indices make no sense.
@@ -152,6 +179,11 @@ impl BlkDevice {
             }
         }
     }
+}
+
+/// A drive's medium as the back end shows it.
+fn shown(media: &devmodel::blk::Media) -> Media {
+    Media { read_only: media.read_only, ..Media::disk(media.sectors) }
 }
 
 impl Disk for Medium {

@@ -231,6 +231,25 @@ pub fn console_input<B: Backend>(domain: &Domain<B>, byte: u8) -> Option<bool> {
     with_pv(domain, |pv| pv.console_input(xen.domid, byte))
 }
 
+/// Another medium is in a guest's drive, or none any more: its paravirtual side shows what is there now.
+pub fn medium_changed<B: Backend>(domain: &Domain<B>, slot: usize) {
+    let Some(xen) = domain.machine.xen() else { return };
+    let drive = domain.machine.drives().get(slot).copied().flatten();
+    let (Some(drive), params) = (drive, domain.behind(slot)) else { return };
+    let told = with_pv(domain, |pv| {
+        let Pv { service, bus, disks, .. } = pv;
+        let Some(disk) = disks.get(&(xen.domid, slot as u8)) else { return Ok(()) };
+        let mut disk = disk.lock();
+        let id = DeviceId { kind: DeviceKind::Vbd, domid: xen.domid, devid: disk.devid() };
+        // A front end without sense has lost its device.
+        let Some(mut nodes) = bus.nodes(&mut service.store, id) else { return Ok(()) };
+        disk.change_media(&drive, &params, &mut nodes)
+    });
+    if let Err(error) = told {
+        log::error!("{}: its store does not take the change: {error:?}", domain.name);
+    }
+}
+
 /// A host disk has finished a request of a back end.
 pub fn disk_completed<B: Backend>(domain: &Domain<B>, slot: u8, token: u32, good: bool) {
     with_pv(domain, |pv| {
@@ -376,7 +395,8 @@ impl Pv {
         console.device(dom).create(&mut self.service.store, client)?;
         for (slot, drive) in domain.machine.drives().iter().enumerate() {
             let Some(drive) = drive else { continue };
-            if let Some(disk) = BlkDevice::new(dom, slot as u8, drive, submit) {
+            let params = domain.behind(slot);
+            if let Some(disk) = BlkDevice::new(dom, slot as u8, drive, params, submit) {
                 self.add_disk(slot as u8, disk)?;
             }
         }
