@@ -101,6 +101,10 @@ pub enum PvPart {
     Calls,
     /// The store itself with 1 and with 1,000 domains that watch it.
     Store,
+    /// Reads of a disk by Linux.
+    Disk,
+    /// Linux' boot to its first process, with Xen's interface and without.
+    Boot,
 }
 
 /// Options of `bench`.

@@ -43,6 +43,15 @@ pub fn kernel(name: &str, offline: bool) -> Result<PathBuf> {
     write(&format!("{name}.elf"), &build(name, offline)?)
 }
 
+/// Builds a program for Linux guests (`tests/programs`): static, without libc.
+pub fn program(name: &str, offline: bool) -> Result<Vec<u8>> {
+    let dir = paths::root().join("tests/programs");
+    let mut bare = build::cargo_bare(&dir, &dir.join("link.ld"), "programs", offline)?;
+    say(format!("building the program {name} for Linux guests"));
+    exec::show(bare.cargo.args(["--bin", name])).context("the program does not build")?;
+    Ok(fs::read(bare.out.join(name))?)
+}
+
 /// Builds one guest; its executable.
 fn build(name: &str, offline: bool) -> Result<Vec<u8>> {
     let names = names()?;

@@ -18,6 +18,7 @@ const UNSAFE_PLACES: &[&str] = &[
     "hv/src/mem/",
     "hv/src/drivers/",
     "tests/guests/",
+    "tests/programs/",
 ];
 
 /// Where a file may opt in by a line that begins with `// UNSAFETY:` and says why.

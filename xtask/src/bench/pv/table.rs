@@ -12,8 +12,10 @@ pub struct Row {
     pub vendor: &'static str,
     /// The operation, in words.
     pub op: String,
-    /// What was measured; `None` if that failed.
+    /// What was measured; `None` if nothing was.
     pub figure: Option<f64>,
+    /// It should have been measured.
+    pub failed: bool,
     /// Of what the figure is a number.
     pub unit: &'static str,
     /// The most that it should be.
@@ -30,11 +32,17 @@ impl Row {
 
     /// A figure of any unit.
     pub fn figure(vendor: &'static str, op: &str, figure: f64, unit: &'static str) -> Row {
-        Row { vendor, op: op.to_owned(), figure: Some(figure), unit, aim: None, note: None }
+        let op = op.to_owned();
+        Row { vendor, op, figure: Some(figure), failed: false, unit, aim: None, note: None }
     }
 
-    /// What could not be measured.
+    /// What should have been measured and was not.
     pub fn failed(vendor: &'static str, op: &str, why: &str) -> Row {
+        Row { failed: true, ..Row::left_out(vendor, op, why) }
+    }
+
+    /// What is not measured on this vendor's virtualization.
+    pub fn left_out(vendor: &'static str, op: &str, why: &str) -> Row {
         let mut row = Row::figure(vendor, op, 0.0, INSTRUCTIONS);
         (row.figure, row.note) = (None, Some(why.to_owned()));
         row
@@ -54,7 +62,8 @@ impl Row {
 
     /// The line of the table.
     pub fn line(&self) -> String {
-        let figure = self.figure.map_or("failed".to_owned(), |figure| number(figure, self.unit));
+        let none = if self.failed { "failed" } else { "-" };
+        let figure = self.figure.map_or(none.to_owned(), |figure| number(figure, self.unit));
         let aim = self.aim.map_or("-".to_owned(), grouped);
         let unit = if self.figure.is_some() { self.unit } else { "" };
         let note = self.note.as_deref().unwrap_or("");
@@ -115,7 +124,9 @@ mod tests {
         assert!(row.line().contains("failed"), "{}", row.line());
         assert!(row.line().ends_with("timeout: no end"), "{}", row.line());
         let json = serde_json::to_value(&row).unwrap();
-        assert!(json["figure"].is_null());
+        assert!(json["figure"].is_null() && json["failed"] == true);
+        let row = Row::left_out("vmx", "boot", "QEMU only");
+        assert!(!row.failed && !row.line().contains("failed"), "{}", row.line());
         assert_eq!(json["note"], "timeout: no end");
         let json = serde_json::to_value(Row::count("svm", "a", 7).aim(150)).unwrap();
         assert_eq!((json["figure"].as_f64(), json["aim"].as_u64()), (Some(7.0), Some(150)));
