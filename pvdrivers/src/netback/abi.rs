@@ -249,6 +249,118 @@ impl Extra {
     }
 }
 
+/// The control ring's bytes (`xen_netif_ctrl_request`, `xen_netif_ctrl_response`).
+pub mod control {
+    /// Bytes of a slot: a request's; a response has 12.
+    pub const SLOT: usize = 16;
+
+    /// Types of requests (`XEN_NETIF_CTRL_TYPE_…`).
+    #[allow(missing_docs, reason = "the header's own names")]
+    pub mod kind {
+        pub const GET_HASH_FLAGS: u16 = 1;
+        pub const SET_HASH_FLAGS: u16 = 2;
+        pub const SET_HASH_KEY: u16 = 3;
+        pub const GET_HASH_MAPPING_SIZE: u16 = 4;
+        pub const SET_HASH_MAPPING_SIZE: u16 = 5;
+        pub const SET_HASH_MAPPING: u16 = 6;
+        pub const SET_HASH_ALGORITHM: u16 = 7;
+    }
+
+    /// What is hashed (`XEN_NETIF_CTRL_HASH_TYPE_…`): addresses, or addresses and TCP's ports.
+    #[allow(missing_docs, reason = "the header's own names")]
+    pub mod hash_type {
+        pub const IPV4: u32 = 1;
+        pub const IPV4_TCP: u32 = 2;
+        pub const IPV6: u32 = 4;
+        pub const IPV6_TCP: u32 = 8;
+        pub const ALL: u32 = 15;
+    }
+
+    /// What became of a request (`XEN_NETIF_CTRL_STATUS_…`).
+    #[allow(missing_docs, reason = "the header's own names")]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[repr(u32)]
+    pub enum Status {
+        Success = 0,
+        NotSupported = 1,
+        InvalidParameter = 2,
+        BufferOverflow = 3,
+    }
+
+    /// A request.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Request {
+        /// Comes back with the response.
+        pub id: u16,
+        /// [`kind`], or another.
+        pub kind: u16,
+        /// What the type says.
+        pub data: [u32; 3],
+    }
+
+    impl Request {
+        /// From a slot.
+        #[must_use]
+        pub const fn decode(slot: &[u8; SLOT]) -> Request {
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *slot;
+            Request {
+                id: u16::from_le_bytes([a, b]),
+                kind: u16::from_le_bytes([c, d]),
+                data: [
+                    u32::from_le_bytes([e, f, g, h]),
+                    u32::from_le_bytes([i, j, k, l]),
+                    u32::from_le_bytes([m, n, o, p]),
+                ],
+            }
+        }
+
+        /// To a slot.
+        #[must_use]
+        pub const fn encode(&self) -> [u8; SLOT] {
+            let ([a, b], [c, d]) = (self.id.to_le_bytes(), self.kind.to_le_bytes());
+            let [e, f, g, h] = self.data[0].to_le_bytes();
+            let [i, j, k, l] = self.data[1].to_le_bytes();
+            let [m, n, o, p] = self.data[2].to_le_bytes();
+            [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+        }
+    }
+
+    /// A response.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Response {
+        /// The request's.
+        pub id: u16,
+        /// The request's.
+        pub kind: u16,
+        /// [`Status`].
+        pub status: u32,
+        /// What the type says.
+        pub data: u32,
+    }
+
+    impl Response {
+        /// From the first bytes of a slot.
+        #[must_use]
+        pub const fn decode(slot: &[u8; 12]) -> Response {
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = *slot;
+            Response {
+                id: u16::from_le_bytes([a, b]),
+                kind: u16::from_le_bytes([c, d]),
+                status: u32::from_le_bytes([e, f, g, h]),
+                data: u32::from_le_bytes([i, j, k, l]),
+            }
+        }
+
+        /// To the first bytes of a slot.
+        #[must_use]
+        pub const fn encode(&self) -> [u8; 12] {
+            let ([a, b], [c, d]) = (self.id.to_le_bytes(), self.kind.to_le_bytes());
+            let ([e, f, g, h], [i, j, k, l]) = (self.status.to_le_bytes(), self.data.to_le_bytes());
+            [a, b, c, d, e, f, g, h, i, j, k, l]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,8 @@ pub struct FrontQueue {
 pub struct FrontEnd {
     /// Its queues, 1 or more.
     pub queues: Vec<FrontQueue>,
+    /// Its control ring and the port of it, if it has one.
+    pub control: Option<(GrantRef, Port)>,
     /// It takes packets in several pieces.
     pub scatter_gather: bool,
     /// It takes large packets to be cut, over IPv4 and IPv6.
@@ -56,6 +58,7 @@ impl FrontEnd {
         }
         let mut front = FrontEnd {
             queues: Vec::new(),
+            control: None,
             scatter_gather: flag("feature-sg")?,
             gso: [flag("feature-gso-tcpv4")?, flag("feature-gso-tcpv6")?],
             checksum: [!flag("feature-no-csum-offload")?, flag("feature-ipv6-csum-offload")?],
@@ -69,6 +72,7 @@ impl FrontEnd {
         if count == 0 || count > max_queues.min(MAX_QUEUES) {
             return Err(Errno::EINVAL);
         }
+        front.control = control_ring(read)?;
         for queue in 0..count {
             let prefix = if count == 1 { String::new() } else { format!("queue-{queue}/") };
             front.queues.push(front_queue(read, &prefix)?);
@@ -82,6 +86,16 @@ fn optional(
     path: &str,
 ) -> Result<Option<u32>, Errno> {
     read(path).map(|text| number(&text).ok_or(Errno::EINVAL)).transpose()
+}
+
+fn control_ring(
+    read: &mut impl FnMut(&str) -> Option<String>,
+) -> Result<Option<(GrantRef, Port)>, Errno> {
+    let Some(reference) = optional(read, "ctrl-ring-ref")? else { return Ok(None) };
+    match optional(read, "event-channel-ctrl")?.ok_or(Errno::ENOENT)? {
+        0 => Err(Errno::EINVAL),
+        port => Ok(Some((GrantRef(reference), Port(port)))),
+    }
 }
 
 fn front_queue(
@@ -118,7 +132,7 @@ pub fn features(max_queues: u32) -> Vec<Node> {
         ("feature-multicast-control", on()),
         ("feature-dynamic-multicast-control", on()),
         ("feature-split-event-channels", on()),
-        ("feature-ctrl-ring", String::from("0")),
+        ("feature-ctrl-ring", on()),
         ("multi-queue-max-queues", max_queues.clamp(1, MAX_QUEUES).to_string()),
     ])
 }
@@ -211,16 +225,20 @@ mod tests {
             let nodes = [&BASE[..], &[(key, value)]].concat();
             assert_eq!(front(&nodes), Err(Errno::EINVAL), "{key} = {value}");
         }
+        let ring = [&BASE[..], &[("ctrl-ring-ref", "7"), ("event-channel-ctrl", "3")]].concat();
+        assert_eq!(front(&ring).map(|front| front.control), Ok(Some((GrantRef(7), Port(3)))));
+        assert_eq!(front(&ring[..6]), Err(Errno::ENOENT), "a control ring needs a port");
         let half = [&BASE[..], &[("event-channel-tx", "3")]].concat();
         assert_eq!(front(&half), Err(Errno::ENOENT), "split events need both ports");
     }
 
     #[test]
-    fn the_features_are_those_of_xen_4_17_but_for_the_control_ring() {
+    fn the_features_are_those_of_xen_4_17() {
         let nodes = features(99);
         let value = |key| nodes.iter().find(|node| node.0 == key).map(|node| node.1.as_str());
         assert_eq!(value("feature-sg"), Some("1"));
         assert_eq!(value("feature-rx-flip"), Some("0"));
+        assert_eq!(value("feature-ctrl-ring"), Some("1"));
         assert_eq!(value("multi-queue-max-queues"), Some("8"));
     }
 }

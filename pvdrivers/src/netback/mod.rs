@@ -3,10 +3,11 @@
 //!
 //! A pure state machine: who runs it binds ports, writes the nodes of `connect.rs` to XenStore, calls
 //! [`NetBack::serve`] when a transmit port rings and [`NetBack::deliver`] for what the bridge sends.
-//! Next: `tx.rs`, `rx.rs`, `offload.rs` (checksums and segments). Left out: the control ring, XDP.
+//! Next: `tx.rs`, `rx.rs`, `control.rs`, `offload.rs` (checksums and segments). Left out: XDP.
 
 pub mod abi;
 pub mod connect;
+mod control;
 mod nodes;
 pub mod offload;
 mod rx;
@@ -14,12 +15,15 @@ mod tx;
 
 pub use connect::{FrontEnd, FrontQueue, MAX_QUEUES, features};
 
+pub use control::Controlled;
+
 use crate::errno::Errno;
 use crate::ring::{BackRing, PinnedPages};
-use crate::seam::{DomId, Grants, Port};
+use crate::seam::{DomId, GrantRef, Grants, Port};
 use abi::{Gso, MAX_PACKET, RX_SLOT, TX_SLOT};
 use alloc::vec;
 use alloc::vec::Vec;
+use control::{Control, Steering};
 
 /// Groups that a front end may name.
 const MAX_GROUPS: usize = 64;
@@ -115,6 +119,8 @@ impl Queue {
 struct Connection {
     front: FrontEnd,
     queues: Vec<Queue>,
+    control: Option<Control>,
+    steering: Steering,
     groups: Vec<[u8; 6]>,
     /// Where the next turn begins.
     first: usize,
@@ -157,7 +163,9 @@ impl NetBack {
     #[must_use]
     pub fn pins(&self) -> usize {
         let queues = self.connection.iter().flat_map(|front| &front.queues);
-        queues.flat_map(|queue| &queue.pages).map(PinnedPages::count).sum()
+        let control = self.connection.iter().flat_map(|front| &front.control);
+        let control: usize = control.map(|control| control.pages.count()).sum();
+        control + queues.flat_map(|queue| &queue.pages).map(PinnedPages::count).sum::<usize>()
     }
 
     /// Whether a front end is connected.
@@ -193,8 +201,32 @@ impl NetBack {
                 }
             }
         }
-        self.connection = Some(Connection { front, queues, groups: Vec::new(), first: 0 });
+        let control = match front.control.map(|control| self.control(grants, control)) {
+            None => None,
+            Some(Ok(control)) => Some(control),
+            Some(Err(error)) => {
+                queues.iter_mut().for_each(|queue| queue.release(grants));
+                return Err(error);
+            }
+        };
+        let (steering, groups) = (Steering::NONE, Vec::new());
+        self.connection = Some(Connection { front, queues, control, steering, groups, first: 0 });
         Ok(())
+    }
+
+    fn control(
+        &self,
+        grants: &mut impl Grants,
+        (reference, port): (GrantRef, Port),
+    ) -> Result<Control, Errno> {
+        let mut pages = PinnedPages::pin(grants, self.owner, self.user, &[reference])?;
+        match pages.pages().and_then(|memory| BackRing::new(memory, abi::control::SLOT)) {
+            Ok(ring) => Ok(Control { ring, pages, port }),
+            Err(_) => {
+                pages.release(grants);
+                Err(Errno::EINVAL)
+            }
+        }
     }
 
     fn queue(&self, grants: &mut impl Grants, queue: &FrontQueue) -> Result<Queue, Errno> {
@@ -229,6 +261,9 @@ impl NetBack {
         if let Some(front) = self.connection.take() {
             for mut queue in front.queues {
                 queue.release(grants);
+            }
+            if let Some(mut control) = front.control {
+                control.pages.release(grants);
             }
         }
     }

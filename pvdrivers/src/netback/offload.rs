@@ -2,6 +2,7 @@
 //! is at the other end and cannot. RFC 1071 "Checksum", RFC 9293 (TCP), RFC 8200 (IPv6).
 
 use super::abi::Gso;
+use super::abi::control::hash_type;
 use super::{Packet, Sum};
 use crate::bridge::HEADER;
 use alloc::vec::Vec;
@@ -206,6 +207,28 @@ pub fn flow(bytes: &[u8]) -> u32 {
     let hash = words
         .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
     hash ^ hash >> 15
+}
+
+/// What is hashed of a packet, and how many bytes that is: addresses and ports of TCP where `flags`
+/// ask for them, else addresses where they do. Xen public "io/netif.h", "Hash types".
+pub(super) fn hashed(bytes: &[u8], flags: u32) -> Option<([u8; 36], usize)> {
+    let (ip, kind) = payload(bytes)?;
+    let (addresses, plain, tcp) = match kind {
+        0x0800 => (ip + 12..ip + 20, hash_type::IPV4, hash_type::IPV4_TCP),
+        0x86dd => (ip + 8..ip + 40, hash_type::IPV6, hash_type::IPV6_TCP),
+        _ => return None,
+    };
+    let ports = layout(bytes).filter(|found| found.protocol == TCP && flags & tcp != 0);
+    if ports.is_none() && flags & plain == 0 {
+        return None;
+    }
+    let mut data = [0; 36];
+    let len = addresses.len();
+    data[..len].copy_from_slice(bytes.get(addresses)?);
+    let Some(found) = ports else { return Some((data, len)) };
+    let ports = bytes.get(found.transport..found.transport + 4)?;
+    data[len..len + 4].copy_from_slice(ports);
+    Some((data, len + 4))
 }
 
 #[cfg(test)]

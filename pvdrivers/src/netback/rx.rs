@@ -21,7 +21,7 @@ impl NetBack {
         packet: Packet<'_>,
     ) -> Result<Delivered, RingError> {
         let NetBack { owner, user, connection, cut, counters, .. } = self;
-        let Some(Connection { front, queues, groups, .. }) = connection else {
+        let Some(Connection { front, queues, groups, steering, .. }) = connection else {
             return Ok(Delivered::Unwanted);
         };
         let Some(to) = packet.bytes.first_chunk::<6>() else { return Ok(Delivered::Unwanted) };
@@ -30,7 +30,7 @@ impl NetBack {
         {
             return Ok(Delivered::Unwanted);
         }
-        let index = offload::flow(packet.bytes) as usize % queues.len().max(1);
+        let index = steering.queue(packet.bytes, queues.len().max(1));
         let Some(queue) = queues.get_mut(index) else { return Ok(Delivered::Unwanted) };
         let mut give = |packet: Packet<'_>| {
             queue.give((*owner, *user), grants, packet, front.scatter_gather, counters)

@@ -30,6 +30,7 @@ struct Pair {
 fn features(queues: usize) -> FrontEnd {
     FrontEnd {
         queues: Vec::with_capacity(queues),
+        control: None,
         scatter_gather: true,
         gso: [true; 2],
         checksum: [true; 2],

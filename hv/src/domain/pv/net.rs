@@ -34,6 +34,8 @@ pub struct NetDevice {
     scratch: Vec<u8>,
     /// Ports of domain 0 for sending and receiving, by queue; the same where events are not split.
     ports: Vec<(Port, Port)>,
+    /// That of the control ring.
+    control: Option<Port>,
     /// Packets may wait that no doorbell rings for.
     behind: bool,
 }
@@ -53,6 +55,7 @@ impl NetDevice {
             },
             scratch: Vec::new(),
             ports: Vec::new(),
+            control: None,
             behind: false,
         }
     }
@@ -77,17 +80,19 @@ impl NetDevice {
     /// # Errors
     /// A ring's indices make no sense.
     pub fn serve(&mut self, budget: u32, context: &mut Context) -> Result<bool, RingError> {
-        let NetDevice { back, place, scratch, ports, .. } = self;
+        let NetDevice { back, place, scratch, ports, control, .. } = self;
         let mut more = true;
         for _ in 0..ROUNDS {
             let mut tables = context.hub.grants.lock();
             let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
+            let controlled = back.serve_control(&mut grants)?;
             let served = back.serve(budget, &mut grants, &mut |packet| {
                 offload::to_wire(packet, scratch, &mut |frame| net::send(*place, frame));
             })?;
             drop(tables);
             notify(ports.iter().map(|(send, _)| *send), served.notify, context);
-            more = served.more;
+            notify(control.iter().copied(), controlled.notify.into(), context);
+            more = served.more || controlled.more;
             if !more {
                 break;
             }
@@ -150,6 +155,11 @@ impl NetPort {
                 }
             }
         }
+        if let Some(front) = device.back.control_port() {
+            let port = bind(&mut events, device.owner, front)?;
+            context.bound.push((port, Target::Net(self.0.clone())));
+            device.control = Some(port);
+        }
         Ok(())
     }
 }
@@ -179,13 +189,14 @@ impl BackEnd<Context> for NetPort {
         let mut grants = LocalGrants { tables: &mut tables, frames: &context.hub.memories };
         device.back.disconnect(&mut grants);
         drop(tables);
-        for (send, receive) in core::mem::take(&mut device.ports) {
-            let split = (receive != send).then_some(receive);
-            for port in core::iter::once(send).chain(split) {
-                // It was bound: closing it cannot fail.
-                let _ = context.hub.events.lock().close(DomId::BACKEND, port);
-                context.closed.push(port);
-            }
+        let queues = core::mem::take(&mut device.ports).into_iter();
+        let each = queues.flat_map(|(send, receive)| {
+            core::iter::once(send).chain((receive != send).then_some(receive))
+        });
+        for port in each.chain(device.control.take()) {
+            // It was bound: closing it cannot fail.
+            let _ = context.hub.events.lock().close(DomId::BACKEND, port);
+            context.closed.push(port);
         }
         device.behind = false;
         // What waits is the emulated card's now, or nobody's.

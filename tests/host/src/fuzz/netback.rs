@@ -14,8 +14,8 @@ const STEPS: u32 = 4096;
 pub fn netback(data: &[u8]) {
     let mut input = Input::new(data);
     let mut grants = FakeGrants::new();
-    let rings = [page(), page()];
-    let [tx, rx] = rings.map(|ring| grants.grant(GUEST, ring, false));
+    let rings = [page(), page(), page()];
+    let [tx, rx, control] = rings.map(|ring| grants.grant(GUEST, ring, false));
     for n in 0..4 {
         let granted = if n == 0 { (100, 200) } else { (0, 4096) };
         grants.grant_part(GUEST, page(), n == 1, granted);
@@ -24,6 +24,7 @@ pub fn netback(data: &[u8]) {
     let flag = |bit: u8| flags >> bit & 1 == 0;
     let front = FrontEnd {
         queues: vec![FrontQueue { tx, rx, tx_port: Port(1), rx_port: Port(2) }],
+        control: Some((control, Port(3))),
         scatter_gather: flag(0),
         gso: [flag(1), flag(2)],
         checksum: [flag(3), flag(4)],
@@ -37,7 +38,7 @@ pub fn netback(data: &[u8]) {
         }
         let runaway = match input.u8() % 6 {
             0 => {
-                let ring = rings[usize::from(input.u8() & 1)];
+                let ring = rings[usize::from(input.u8() % 3)];
                 // The producer's index, mostly by a little more.
                 let now = ring.read_u32(0).unwrap_or(0);
                 let more = u32::from(input.u8() % 8);
@@ -51,7 +52,7 @@ pub fn netback(data: &[u8]) {
                     0..200 => u32::from(input.u8() % 16),
                     _ => input.u32(),
                 };
-                let ring = rings[usize::from(input.u8() & 1)];
+                let ring = rings[usize::from(input.u8() % 3)];
                 ring.write(at, 4, value.into()).expect("inside");
                 false
             }
@@ -62,6 +63,7 @@ pub fn netback(data: &[u8]) {
                 let sum = input.pick(&[Sum::Unknown, Sum::Right, Sum::Blank]);
                 back.deliver(&mut grants, Packet { bytes, sum, gso }).is_err()
             }
+            4 if input.u8() & 3 == 0 => back.serve_control(&mut grants).is_err(),
             _ => {
                 let budget = input.u8().into();
                 back.serve(budget, &mut grants, &mut |packet: Packet<'_>| {
@@ -74,7 +76,7 @@ pub fn netback(data: &[u8]) {
                 .is_err()
             }
         };
-        assert_eq!(grants.pinned(), 2);
+        assert_eq!(grants.pinned(), 3);
         if runaway {
             back.disconnect(&mut grants);
             rings.iter().for_each(|ring| ring.write_slice(0, &[0; 64]).expect("inside"));
