@@ -105,6 +105,10 @@ pub enum PvPart {
     Disk,
     /// Linux' boot to its first process, with Xen's interface and without.
     Boot,
+    /// Linux' ping and TCP to the outside.
+    NetOutside,
+    /// Linux' ping and TCP to another guest.
+    NetGuests,
 }
 
 /// Options of `bench`.

@@ -94,4 +94,6 @@ pub struct Outcome {
     pub log: Vec<String>,
     /// Instructions executed, where they were counted.
     pub instructions: Option<u64>,
+    /// The same at each step that asked for it.
+    pub counts: Vec<u64>,
 }

@@ -82,6 +82,8 @@ pub enum Step {
     Monitor(String),
     /// Let some time pass.
     Wait(Duration),
+    /// Note how many instructions were executed so far (QEMU that counts them).
+    Count,
     /// Wait until a text is seen in the hypervisor's log.
     Log(String),
     /// Wait until the last guest, which may be a hostile one, has ended in this way.

@@ -7,7 +7,7 @@ use crate::outcome::{GuestLog, Outcome, Verdict};
 use crate::plan::{Ending, Plan, Step};
 use crate::screen::Picture;
 use crate::terminal::{self, Raw};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -75,6 +75,7 @@ impl<'a> Session<'a> {
             guests: guests.collect(),
             log: Vec::new(),
             instructions: None,
+            counts: Vec::new(),
         };
         Self {
             plan,
@@ -347,6 +348,9 @@ impl<'a> Session<'a> {
                 if let Err(error) = self.act(&other) {
                     return Some(Verdict::HostFailed(format!("{error:#}")));
                 }
+                if self.steps.is_empty() && other == Step::Count {
+                    return Some(Verdict::Passed("counted to the end".into()));
+                }
             }
         }
         None
@@ -378,6 +382,10 @@ impl<'a> Session<'a> {
                 }
             }
             Step::Monitor(text) => self.command(&Command::Monitor(text)),
+            Step::Count => {
+                let count = self.instructions().context("instructions are counted in QEMU only")?;
+                self.outcome.counts.push(count);
+            }
             Step::Wait(time) => self.wait_until = Some(Instant::now() + *time),
             Step::Until(_) | Step::Log(_) | Step::Ended(_) => {}
         }
@@ -591,13 +599,22 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// QEMU knows its instruction count also without recording.
+    /// QEMU knows its instruction count also without recording, as of when the CPU last left its code; time
+    /// in which the CPU halted is not in it.
+    fn instructions(&mut self) -> Option<u64> {
+        let qmp = self.machine.qmp.as_mut().filter(|_| self.plan.host.icount)?;
+        let answer = qmp.ask("query-replay", serde_json::json!({})).ok()?;
+        answer["icount"].as_u64()
+    }
+
+    /// The same while the CPU may be busy: it stops for it.
     fn count_instructions(&mut self) {
-        if let (true, Some(qmp)) = (self.plan.host.icount, &mut self.machine.qmp) {
-            let none = || serde_json::json!({});
-            if qmp.ask("stop", none()).is_ok() {
-                let answer = qmp.ask("query-replay", none()).unwrap_or_default();
-                self.outcome.instructions = answer["icount"].as_u64();
+        let none = || serde_json::json!({});
+        if let Some(qmp) = self.machine.qmp.as_mut().filter(|_| self.plan.host.icount)
+            && qmp.ask("stop", none()).is_ok()
+        {
+            self.outcome.instructions = self.instructions();
+            if let Some(qmp) = &mut self.machine.qmp {
                 let _ = qmp.ask("cont", none());
             }
         }

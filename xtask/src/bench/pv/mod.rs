@@ -83,11 +83,13 @@ fn measure(part: PvPart, vendor: Vendor, image: &Path, offline: bool) -> Vec<Row
         PvPart::Store => store(vendor, image, offline, &mut rows),
         PvPart::Disk => linux::disk(vendor, image, offline, &mut rows),
         // Bochs does not tell how many instructions there were, and its TSC goes on while it waits.
-        PvPart::Boot if vendor == Vendor::Vmx => {
+        PvPart::Boot | PvPart::NetOutside | PvPart::NetGuests if vendor == Vendor::Vmx => {
             rows.push(Row::left_out(vendor.name(), &name, "counted in QEMU only"));
             Ok(())
         }
         PvPart::Boot => linux::boot(vendor, image, offline, &mut rows),
+        PvPart::NetOutside => linux::outside(vendor, image, offline, &mut rows),
+        PvPart::NetGuests => linux::between(vendor, image, offline, &mut rows),
     };
     if let Err(error) = done {
         rows.push(Row::failed(vendor.name(), &name, &format!("{error:#}")));
