@@ -14,6 +14,13 @@ pub enum Target {
     HostDisk(u32),
     /// A disk of the host by its name: `/dev/vda`. The name is all that stands after `/dev/`.
     HostDevice(String),
+    /// What the back end of another guest makes of these words (`backend=GUEST`): its drivers serve it.
+    Remote {
+        /// The other guest's name.
+        guest: String,
+        /// What stands in `params` of the back end's nodes, such as a device there.
+        params: String,
+    },
 }
 
 /// Where a drive is built in.
@@ -40,6 +47,24 @@ impl Vdev {
     #[must_use]
     pub fn parse(word: &str) -> Option<Vdev> {
         vdev(word)
+    }
+
+    /// Its number for Xen's drivers as a disk that has no emulated drive (Xen docs "xen-vbd-interface");
+    /// `None` for a floppy drive.
+    #[must_use]
+    pub fn xen_number(self) -> Option<u32> {
+        match self {
+            Vdev::Ide(n) | Vdev::Paravirtual(n) if n < 16 => Some(202 << 8 | u32::from(n) << 4),
+            Vdev::Ide(n) | Vdev::Paravirtual(n) => Some(1 << 28 | u32::from(n) << 8),
+            Vdev::Floppy(_) => None,
+        }
+    }
+
+    /// Its name for Xen's drivers, `xvda` and so on.
+    #[must_use]
+    pub fn xen_name(self) -> String {
+        let (Vdev::Ide(n) | Vdev::Paravirtual(n) | Vdev::Floppy(n)) = self;
+        alloc::format!("xvd{}", char::from(b'a' + n % 26))
     }
 
     /// The machine's drive slot ([`MachineConfig::drives`](crate::MachineConfig::drives)); `None`
@@ -82,6 +107,7 @@ struct Parts<'a> {
     format: Option<&'a str>,
     vdev: Option<&'a str>,
     access: Option<&'a str>,
+    backend: Option<&'a str>,
     cdrom: bool,
 }
 
@@ -122,6 +148,9 @@ pub(super) fn parse(line: u32, spec: &str, default: Option<Vdev>) -> Result<Disk
     if cdrom && !matches!(vdev, Vdev::Ide(_)) {
         return Err(Problem::Conflict("a CD-ROM drive must be one of hda to hdd"));
     }
+    if let Some(guest) = parts.backend {
+        return remote(line, guest, parts.target.unwrap_or(""), (vdev, cdrom, writable));
+    }
     let target = match physical {
         _ if parts.format == Some("empty") => Target::Empty,
         Some(name) => Target::HostDevice(name.strip_prefix("/dev/").unwrap_or(name).into()),
@@ -131,6 +160,23 @@ pub(super) fn parse(line: u32, spec: &str, default: Option<Vdev>) -> Result<Disk
         return Err(Problem::Syntax("target=; only CD-ROM and floppy drives may be empty"));
     }
     Ok(DiskConfig { line, target, vdev, cdrom, writable: writable && !cdrom })
+}
+
+/// A disk that another guest serves.
+fn remote(
+    line: u32,
+    guest: &str,
+    params: &str,
+    (vdev, cdrom, writable): (Vdev, bool, bool),
+) -> Result<DiskConfig, Problem> {
+    if cdrom || matches!(vdev, Vdev::Floppy(_)) {
+        return Err(Problem::Conflict("only hard disks can be on another guest's back end"));
+    }
+    if params.is_empty() || params.chars().any(char::is_control) {
+        return Err(Problem::Syntax("target=, what the other guest serves, such as /dev/xvdb"));
+    }
+    let target = Target::Remote { guest: guest.into(), params: params.into() };
+    Ok(DiskConfig { line, target, vdev, cdrom, writable })
 }
 
 fn split(spec: &str) -> Result<Parts<'_>, Problem> {
@@ -159,9 +205,21 @@ fn split(spec: &str) -> Result<Parts<'_>, Problem> {
             Some(("devtype", other)) => {
                 return Err(not_allowed(other, "cdrom or disk", &["cdrom", "disk"]));
             }
-            Some(("backendtype", "phy" | "qdisk" | "standalone")) | Some(("backend", "0")) => {}
-            Some((key @ ("backendtype" | "backend" | "script"), _)) => {
-                return Err(not_allowed(key, "no other domain's back end", &[]));
+            Some(("backendtype", "phy" | "qdisk" | "standalone")) => {}
+            Some(("backend", "")) => {
+                return Err(Problem::Syntax("backend=, the name of another guest"));
+            }
+            Some(("backend", "0" | "Domain-0")) => {}
+            Some(("backend", guest)) => set(&mut parts.backend, guest)?,
+            Some(("backendtype", other)) => {
+                return Err(not_allowed(other, "phy, qdisk or standalone", &["phy", "qdisk"]));
+            }
+            Some(("script", _)) => {
+                return Err(not_allowed(
+                    "script",
+                    "no script: there is no domain 0 to run it",
+                    &[],
+                ));
             }
             _ if matches!(part, "cdrom") => parts.cdrom = true,
             _ if matches!(part, "direct-io-safe" | "discard" | "no-discard") => {}
@@ -201,7 +259,7 @@ fn positional<'a>(parts: &mut Parts<'a>, position: &mut u8, part: &'a str) -> Re
 fn set<'a>(field: &mut Option<&'a str>, value: &'a str) -> Result<(), Problem> {
     match field.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Problem::Syntax("each of target, format, vdev and access once")),
+        Some(_) => Err(Problem::Syntax("each of target, format, vdev, access and backend once")),
     }
 }
 

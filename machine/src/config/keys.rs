@@ -344,6 +344,9 @@ fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Lo
     if config.kind == GuestKind::Pvh && !config.xen {
         return Err(("xen", (xen, Problem::Conflict("must be 1 with type = \"pvh\""))));
     }
+    if config.backends().next().is_some() && !config.xen {
+        return Err(("xen", (xen, Problem::Conflict("must be 1 with backend="))));
+    }
     if config.localtime && config.rtc_offset_s != 0 {
         let problem = Problem::Conflict("give either localtime or rtc_timeoffset");
         return Err(("localtime", (localtime, problem)));

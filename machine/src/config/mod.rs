@@ -239,6 +239,15 @@ impl GuestConfig {
             .collect()
     }
 
+    /// Names of the guests whose back ends serve this one, each as often as it stands there, with the key's name.
+    pub fn backends(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let disks = self.disks.iter().filter_map(|disk| match &disk.target {
+            Target::Remote { guest, .. } => Some(("disk", guest.as_str())),
+            _ => None,
+        });
+        disks.chain(self.vifs.iter().filter_map(|vif| Some(("vif", vif.backend.as_deref()?))))
+    }
+
     /// Names of all boot modules that it mentions, each as often as it stands there. Firmware that
     /// is not a module by name is not among them.
     pub fn modules(&self) -> impl Iterator<Item = &str> {

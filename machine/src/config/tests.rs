@@ -149,6 +149,44 @@ fn a_kernel_takes_its_command_line_as_xl_joins_it() {
 }
 
 #[test]
+fn devices_that_another_guest_serves_name_it() {
+    let config = good(
+        "disk=[ 'backend=storage,vdev=xvdb,access=ro,target=/dev/vg/a,b', 'x,raw,hda,w' ]\n\
+         vif=[ 'backend=router,mac=02:00:00:00:00:01', '', 'backend=0' ]",
+    );
+    let served = &config.disks[0];
+    let target = Target::Remote { guest: "storage".into(), params: "/dev/vg/a,b".into() };
+    assert_eq!((&served.target, served.writable), (&target, false));
+    assert_eq!((served.vdev.xen_number(), served.vdev.xen_name().as_str()), (Some(51728), "xvdb"));
+    assert_eq!(Vdev::Paravirtual(16).xen_number(), Some(0x1000_1000));
+    let backends: Vec<_> = config.vifs.iter().map(|vif| vif.backend.as_deref()).collect();
+    assert_eq!(backends, [Some("router"), None, None]);
+    let names: Vec<_> = config.backends().collect();
+    assert_eq!(names, [("disk", "storage"), ("vif", "router")]);
+    for (text, message) in [
+        ("vif=['backend=a']\nxen=0", "t.cfg:3: xen: must be 1 with backend="),
+        (
+            "disk=['backend=a,vdev=hdc,cdrom,target=x']",
+            "t.cfg:2: disk: only hard disks can be on another guest's back end",
+        ),
+        (
+            "disk=['backend=a,vdev=xvda']",
+            "t.cfg:2: disk: expected target=, what the other guest serves, such as /dev/xvdb",
+        ),
+        (
+            "disk=['backend=,vdev=xvda,target=x']",
+            "t.cfg:2: disk: expected backend=, the name of another guest",
+        ),
+        (
+            "vif=['backend=']",
+            "t.cfg:2: vif: \"\" is not allowed; allowed is backend=, the name of another guest",
+        ),
+    ] {
+        assert_eq!(bad(text), message, "{text}");
+    }
+}
+
+#[test]
 fn old_forms_of_disks_are_read() {
     let disk = |spec: &str| good(&std::format!("disk=[ '{spec}' ]")).disks[0].clone();
     let old = disk("file:/images/x.iso,hdc:cdrom,r");

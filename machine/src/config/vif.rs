@@ -18,6 +18,8 @@ pub struct VifConfig {
     pub only_paravirtual: bool,
     /// Most bytes a second that the guest may send; `None` for no limit.
     pub rate: Option<u64>,
+    /// The guest whose back end serves it, by name; `None`: the hypervisor's bridge.
+    pub backend: Option<String>,
     /// All other parameters, as written.
     pub others: Vec<(String, String)>,
 }
@@ -56,6 +58,11 @@ pub(super) fn parse(spec: &str) -> Result<VifConfig, Problem> {
             },
             "bridge" => vif.bridge = Some(value.into()),
             "model" => vif.model = Some(value.into()),
+            "backend" => match value {
+                "0" | "Domain-0" => {}
+                "" => return refuse(value, "backend=, the name of another guest"),
+                guest => vif.backend = Some(guest.into()),
+            },
             "rate" => match parse_rate(value) {
                 Some(rate) => vif.rate = Some(rate),
                 None => {

@@ -10,6 +10,7 @@ mod device;
 mod dispatch;
 mod kinds;
 mod nodes;
+mod remote;
 mod states;
 
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use device::{DeviceId, DeviceKind, DeviceSpec};
 pub use dispatch::{Bus, Notice};
 pub use kinds::{ConsoleSpec, VbdSpec, VfbSpec, VifSpec};
 pub use nodes::{DomainKind, DomainSpec, create_base, create_domain, remove_domain};
+pub use remote::Remotes;
 pub use states::{Step, XenbusState, step};

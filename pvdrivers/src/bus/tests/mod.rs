@@ -4,6 +4,7 @@
 mod control;
 mod lives;
 mod reference;
+mod remote;
 mod table;
 
 use super::*;
