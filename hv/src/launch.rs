@@ -5,6 +5,8 @@
 use core::sync::atomic::Ordering;
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use machine::config::GuestConfig;
@@ -48,8 +50,7 @@ fn give_up(why: core::fmt::Arguments<'_>) -> ! {
 
 fn run_on<B: Backend>(boot: &Boot) -> ! {
     let files = files(boot);
-    let is_config = |file: &&Entry| file.name.starts_with("guests/") && file.name.ends_with(".cfg");
-    if !files.iter().any(|file| is_config(&file)) {
+    if !files.iter().any(is_config) {
         log::info!("no guests ({} boot modules)", boot.modules.len());
         power::stop(Code::Clean)
     }
@@ -59,22 +60,16 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
         Ok(cpu) => cpu,
         Err(why) => give_up(format_args!("{why}")),
     };
+    let configs = configs(&files);
     let mut builder = Builder::<B>::new(&cpu, &files);
     let mut domains = Vec::new();
-    for entry in files.iter().filter(is_config) {
-        let Ok(text) = core::str::from_utf8(entry.bytes) else {
-            log::error!("{}: not UTF-8 text", entry.name);
+    for config in &configs {
+        if let Some(why) = unserved(config, &configs) {
+            log::error!("{}: {why}", config.name);
             continue;
-        };
-        let config = match GuestConfig::parse(&entry.name, text) {
-            Ok(config) => config,
-            Err(error) => {
-                log::error!("{error}");
-                continue;
-            }
-        };
+        }
         let before = mem::in_use();
-        match builder.build(domains.len() + 1, &config) {
+        match builder.build(domains.len() + 1, config) {
             Ok(domain) => {
                 let domain = Box::new(domain);
                 let own = mem::in_use().saturating_sub(before + domain.frames.bytes());
@@ -89,6 +84,35 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
         power::stop(Code::GuestFailed)
     }
     sched::run(domains, files, cpu)
+}
+
+fn is_config(file: &Entry) -> bool {
+    file.name.starts_with("guests/") && file.name.ends_with(".cfg")
+}
+
+/// The guests' configurations that can be read; what is wrong with the others is logged.
+fn configs(files: &[Entry]) -> Vec<GuestConfig> {
+    let read = |entry: &Entry| {
+        let Ok(text) = core::str::from_utf8(entry.bytes) else {
+            log::error!("{}: not UTF-8 text", entry.name);
+            return None;
+        };
+        GuestConfig::parse(&entry.name, text).map_err(|error| log::error!("{error}")).ok()
+    };
+    files.iter().filter(|file| is_config(file)).filter_map(read).collect()
+}
+
+/// Why one of a guest's devices cannot be served by the guest that its configuration names.
+fn unserved(config: &GuestConfig, all: &[GuestConfig]) -> Option<String> {
+    let serves =
+        |name: &str| name != config.name && all.iter().any(|other| other.name == name && other.xen);
+    let (key, name) = config.backends().find(|(_, name)| !serves(name))?;
+    let mut others = all.iter().filter(|other| other.name != config.name && other.xen);
+    let first = others.next().map_or("none", |other| other.name.as_str());
+    let names = others.fold(String::from(first), |names, other| names + ", " + &other.name);
+    Some(format!(
+        "{key}: backend={name}: not another guest that finds Xen's interface; there are: {names}"
+    ))
 }
 
 /// The files of all boot modules that are archives.

@@ -99,6 +99,13 @@ impl Maker {
                 }
                 Source::File(path) => self.disk(path)?,
                 Source::Physical(words) => words.clone(),
+                Source::Remote(back, params) => {
+                    let place = &drive.place;
+                    disks.push(format!(
+                        "backend={back},vdev={place},access={access},target={params}"
+                    ));
+                    continue;
+                }
                 Source::Empty => String::new(),
             };
             disks.push(format!("{target},{}{kind},{access}", drive.place));

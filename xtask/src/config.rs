@@ -3,7 +3,7 @@
 //! host disk.
 
 use anyhow::{Context, Result, anyhow, bail};
-use machine::config::{Atom, Entry, Firmware, GuestConfig, Target, Vdev};
+use machine::config::{Atom, DiskConfig, Entry, Firmware, GuestConfig, Target, Vdev};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub enum Source {
     File(PathBuf),
     /// A disk of the machine under the hypervisor, in the words of the configuration.
     Physical(String),
+    /// A back end in the guest of this name, which makes a disk of these words.
+    Remote(String, String),
     /// Nothing: a drive without a medium.
     Empty,
 }
@@ -126,24 +128,7 @@ pub fn read(file: &Path) -> Result<Read> {
         Firmware::Ovmf => Some(PathBuf::from("ovmf")),
         Firmware::Module(image) => Some(base.join(image)),
     };
-    let drives = config
-        .disks
-        .iter()
-        .map(|disk| {
-            let source = match &disk.target {
-                Target::Empty => Source::Empty,
-                Target::Module(path) => Source::File(base.join(path)),
-                Target::HostDisk(number) => Source::Physical(format!("host:{number}")),
-                Target::HostDevice(device) => Source::Physical(format!("phy:{device}")),
-            };
-            let place = match disk.vdev {
-                Vdev::Ide(n) => format!("hd{}", letter(n)),
-                Vdev::Paravirtual(n) => format!("xvd{}", letter(n)),
-                Vdev::Floppy(n) => format!("fd{}", letter(n)),
-            };
-            Drive { source, place, cdrom: disk.cdrom, writable: disk.writable }
-        })
-        .collect();
+    let drives = config.disks.iter().map(|disk| drive_of(disk, base)).collect();
     let rest = entries.iter().filter(|entry| !TAKEN.contains(&entry.key.as_str())).map(value_of);
     let mut rest: Vec<(String, Value)> = rest.collect();
     if config.localtime {
@@ -151,6 +136,29 @@ pub fn read(file: &Path) -> Result<Read> {
         rest.push(("rtc_timeoffset".into(), Value::Text(local_offset()?.to_string())));
     }
     Ok(Read { drives, firmware, rest, config })
+}
+
+fn drive_of(disk: &DiskConfig, base: &Path) -> Drive {
+    let source = match &disk.target {
+        Target::Empty => Source::Empty,
+        Target::Module(path) => Source::File(base.join(path)),
+        Target::HostDisk(number) => Source::Physical(format!("host:{number}")),
+        Target::HostDevice(device) => Source::Physical(format!("phy:{device}")),
+        Target::Remote { guest, params } => Source::Remote(guest.clone(), params.clone()),
+    };
+    let place = match disk.vdev {
+        Vdev::Ide(n) => format!("hd{}", letter(n)),
+        Vdev::Paravirtual(n) => format!("xvd{}", letter(n)),
+        Vdev::Floppy(n) => format!("fd{}", letter(n)),
+    };
+    Drive { source, place, cdrom: disk.cdrom, writable: disk.writable }
+}
+
+/// Drives by their specifications, with files relative to this directory.
+pub fn drives(specs: Vec<String>) -> Result<Vec<Drive>> {
+    let text = write(&[("name", Value::Text("a".into())), ("disk", Value::List(specs))]);
+    let config = GuestConfig::parse("disk", &text).map_err(|error| anyhow!("{error}"))?;
+    Ok(config.disks.iter().map(|disk| drive_of(disk, Path::new("."))).collect())
 }
 
 /// Seconds that local time is ahead of UTC.

@@ -147,6 +147,17 @@ impl Guest {
         self
     }
 
+    /// Adds settings; those of `disk` are drives beside those of its media.
+    pub fn configure(&mut self, settings: Vec<(String, Value)>) -> Result<()> {
+        for (key, value) in settings {
+            match value {
+                Value::List(specs) if key == "disk" => self.drives.extend(config::drives(specs)?),
+                value => self.settings.push((key, value)),
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a `--guest` file.
     pub fn from_file(file: &Path) -> Result<Self> {
         let read = config::read(file)?;
@@ -200,7 +211,9 @@ impl Guest {
     pub fn check(&self) -> Result<()> {
         let media = &self.media;
         let direct = media.kernel.is_some();
-        let full = self.drives.iter().filter(|drive| drive.source != Source::Empty).count();
+        // The firmware boots from nothing that another guest serves.
+        let boots = |drive: &&Drive| !matches!(drive.source, Source::Empty | Source::Remote(..));
+        let full = self.drives.iter().filter(boots).count();
         let single = !direct && full == 1;
         if !direct && full == 0 {
             bail!(

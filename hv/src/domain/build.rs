@@ -228,6 +228,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             weight: config.cpu_weight,
             console: config.serial.iter().position(|port| *port == Serial::Console),
             vifs,
+            remotes: pv::remote_devices(config),
             screen: pv::ScreenConfig { frame_buffer: config.vfb, keyboard: config.vkb_device },
         }))
     }
@@ -300,7 +301,8 @@ impl<'a, B: Backend> Builder<'a, B> {
     fn disks(&self, config: &GuestConfig) -> Result<Disks, BuildError> {
         let mut drives = [None; SLOTS];
         let mut media = [const { None }; SLOTS];
-        for disk in &config.disks {
+        let local = |disk: &&DiskConfig| !matches!(disk.target, Target::Remote { .. });
+        for disk in config.disks.iter().filter(local) {
             // Paravirtual places beyond the IDE ones are for drivers that this version does not serve.
             let Some(slot) = disk.vdev.slot() else {
                 return Err(BuildError::NotYet("a disk at xvde or beyond"));
@@ -331,7 +333,8 @@ pub fn open(
     snapshot: bool,
 ) -> Result<Option<Medium>, BuildError> {
     let number = match target {
-        Target::Empty => return Ok(None),
+        // What another guest serves is no medium of the hypervisor's.
+        Target::Empty | Target::Remote { .. } => return Ok(None),
         Target::Module(name) => {
             let bytes = find(files, name)?.bytes;
             if bytes.is_empty() {
@@ -425,7 +428,8 @@ fn cards(config: &GuestConfig) -> Result<Vec<Nic>, BuildError> {
     if config.kind == config::GuestKind::Pvh {
         return Ok(cards);
     }
-    for (number, vif) in config.vifs.iter().enumerate() {
+    let local = |(_, vif): &(usize, &VifConfig)| vif.backend.is_none();
+    for (number, vif) in config.vifs.iter().enumerate().filter(local) {
         let model = vif.card().map_err(|name| BuildError::CardModel(name.into()))?;
         if let Some(model) = model {
             cards.push(Nic { mac: vif.address(&config.name, number), model });
@@ -439,7 +443,7 @@ fn cards(config: &GuestConfig) -> Result<Vec<Nic>, BuildError> {
 
 /// Connects the interfaces to their bridges: those with emulated cards first, in the cards' order.
 fn connect(id: usize, config: &GuestConfig) -> Result<Vec<Vif>, BuildError> {
-    let numbered = || config.vifs.iter().enumerate();
+    let numbered = || config.vifs.iter().enumerate().filter(|(_, vif)| vif.backend.is_none());
     let pvh = config.kind == config::GuestKind::Pvh;
     let paravirtual = |vif: &VifConfig| vif.only_paravirtual || pvh;
     let emulated = numbered().filter(|(_, vif)| !paravirtual(vif));

@@ -143,6 +143,8 @@ pub struct Domain<B: Backend> {
     pub disks: [IrqLock<Option<Medium>>; SLOTS],
     /// Its network interfaces: those with emulated cards first, in the cards' order.
     pub vifs: Vec<net::Vif>,
+    /// Its devices that other guests serve.
+    pub remotes: Vec<pv::RemoteDevice>,
     /// Which of Xen's screen and keyboard it has.
     pub screen: pv::ScreenConfig,
     state: AtomicU8,
@@ -188,6 +190,8 @@ pub struct Parts<B: Backend> {
     pub snapshot: bool,
     /// Its network interfaces, those with emulated cards first.
     pub vifs: Vec<net::Vif>,
+    /// Its devices that other guests serve.
+    pub remotes: Vec<pv::RemoteDevice>,
     /// Which of Xen's screen and keyboard it has.
     pub screen: pv::ScreenConfig,
     /// How long its vCPUs' turns are, in 256ths of the usual.
@@ -210,6 +214,7 @@ impl<B: Backend> Domain<B> {
             console,
             snapshot,
             vifs,
+            remotes,
             screen,
             weight,
         } = parts;
@@ -228,6 +233,7 @@ impl<B: Backend> Domain<B> {
             slat: IrqLock::new((slat, Store::default())),
             disks: disks.map(IrqLock::new),
             vifs,
+            remotes,
             screen,
             state: AtomicU8::new(State::Paused as u8),
             retime: AtomicBool::new(false),

@@ -62,6 +62,15 @@ pub fn domain<B: Backend>(id: usize) -> Option<&'static Domain<B>> {
     world::<B>().domains.get(id.wrapping_sub(1)).map(|domain| &**domain)
 }
 
+/// A guest by its name. `None` before they run, too.
+#[must_use]
+pub fn named<B: Backend>(name: &str) -> Option<&'static Domain<B>> {
+    if WORLD.load(Ordering::Acquire).is_null() {
+        return None;
+    }
+    world::<B>().domains.iter().map(|domain| &**domain).find(|domain| domain.name == name)
+}
+
 /// Runs the guests for ever, on all CPUs. Called on CPU 0.
 pub fn run<B: Backend>(domains: Vec<Box<Domain<B>>>, files: Vec<Entry>, cpu: B::Cpu) -> ! {
     let domains = domains.into_boxed_slice();

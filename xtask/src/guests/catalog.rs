@@ -18,6 +18,10 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("uefi:FLAVOUR[:APPEND]", "GRUB ISO for UEFI, with OVMF as the firmware"),
     ("selfcheck:FLAVOUR[:APPEND]", "GRUB ISO and a disk; the guest checks its machine"),
     ("xenstore:FLAVOUR[:APPEND]", "GRUB ISO; the guest has Debian's XenStore tools"),
+    (
+        "driver:FLAVOUR[:APPEND]",
+        "GRUB ISO and a disk of 16 MiB; the guest serves disks and interfaces that name it by backend=",
+    ),
     ("ext4:FLAVOUR[:APPEND]", "GRUB ISO, and a disk with an empty ext4 file system"),
     ("memtest:64|32", "Debian's memtest86+ ISO"),
     ("grub-rescue:cd|floppy|disk", "GRUB's rescue images"),
@@ -74,6 +78,12 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
         }
         "xenstore" => {
             media.iso = Some(linux::xenstore_iso(packages, linux::flavour(first)?, append)?);
+        }
+        "driver" => {
+            media.iso = Some(linux::driver_iso(packages, linux::flavour(first)?, append)?);
+            let disk = media_dir()?.join("driver.disk");
+            super::write_if_changed(&disk, &vec![0; 16 << 20])?;
+            media.disks.push(disk);
         }
         "ext4" => {
             media.iso = Some(linux::grub_iso(packages, linux::flavour(first)?, append)?);

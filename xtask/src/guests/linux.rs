@@ -61,6 +61,15 @@ pub fn grub_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<P
     iso_with(packages, flavour, append, &place, None)
 }
 
+/// The same as a driver domain.
+pub fn driver_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
+    let package = packages.kernel_behind(&format!("linux-image-{}", flavour.name), flavour.arch)?;
+    let files = packages.unpacked(&package, flavour.arch)?;
+    let tools = super::xenstore::driver_archive(packages, flavour.arch, &files)?;
+    let place = format!("driver-{}{}.iso", flavour.name, super::tag(append));
+    iso_with(packages, flavour, append, &place, Some(&tools))
+}
+
 /// The same with Debian's XenStore tools in the initramfs.
 pub fn xenstore_iso(packages: &Packages, flavour: Flavour, append: &str) -> Result<PathBuf> {
     let tools = super::xenstore::archive(packages, flavour.arch)?;

@@ -18,7 +18,8 @@ pub enum Arch {
 }
 
 impl Arch {
-    fn name(self) -> &'static str {
+    /// Debian's name of it.
+    pub fn name(self) -> &'static str {
         match self {
             Arch::Amd64 => "amd64",
             Arch::I386 => "i386",

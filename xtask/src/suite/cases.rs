@@ -69,6 +69,9 @@ pub struct Case {
     /// Further settings of the guests' configurations.
     #[serde(default)]
     pub config: BTreeMap<String, toml::Value>,
+    /// Further settings of the second guest's alone.
+    #[serde(default)]
+    pub second: BTreeMap<String, toml::Value>,
     /// Seconds until it has failed; four times that in Bochs.
     #[serde(default = "default_seconds")]
     pub seconds: u64,
@@ -152,7 +155,7 @@ impl Case {
     }
 
     /// Further settings.
-    pub fn settings(&self) -> Result<Vec<(String, Value)>> {
+    pub fn settings(&self, guest: usize) -> Result<Vec<(String, Value)>> {
         let read = |(key, value): (&String, &toml::Value)| {
             let value = match value {
                 toml::Value::Integer(n) => Value::Number(u64::try_from(*n)?),
@@ -166,7 +169,10 @@ impl Case {
             };
             Ok((key.clone(), value))
         };
-        self.config.iter().map(read).collect()
+        let own = self.second.iter().filter(|_| guest == 1);
+        let all =
+            self.config.iter().filter(|(key, _)| guest != 1 || !self.second.contains_key(*key));
+        all.chain(own).map(read).collect()
     }
 }
 
@@ -244,7 +250,7 @@ mod tests {
         let cases = load().unwrap();
         assert!(!cases.is_empty());
         for case in cases {
-            case.settings().unwrap();
+            (0..2).for_each(|guest| drop(case.settings(guest).unwrap()));
             // The emulators have different models.
             assert!(case.cpu_model.is_none() || case.vendors.len() == 1, "{}", case.name);
             for why in case.skip.values().chain(case.full.values()) {

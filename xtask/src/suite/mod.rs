@@ -245,7 +245,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         if case.empty_cd {
             guest.drives.push(Drive::empty_cd("hdc"));
         }
-        guest.settings.extend(case.settings()?);
+        guest.configure(case.settings(index)?)?;
         guest.check()?;
         list.push(guest);
     }

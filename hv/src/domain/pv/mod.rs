@@ -8,6 +8,7 @@ mod block;
 pub mod control;
 pub mod limits;
 mod net;
+mod remote;
 mod screen;
 
 use alloc::boxed::Box;
@@ -25,8 +26,8 @@ use machine::host::{DiskAnswer, DiskData};
 use machine::xen::{self, CONSOLE_RING, Hub, STORE_RING};
 use pvdrivers::abi::hvm_params::HvmParam;
 use pvdrivers::bus::{
-    self, Bus, ConsoleSpec, Control, DeviceId, DeviceKind, DomainKind, DomainSpec, Request,
-    VbdSpec, VfbSpec,
+    self, Bus, ConsoleSpec, Control, DeviceId, DeviceKind, DeviceSpec, DomainKind, DomainSpec,
+    Remotes, Request, VbdSpec, VfbSpec,
 };
 use pvdrivers::conback::ConBack;
 use pvdrivers::event::Deliver;
@@ -42,6 +43,7 @@ use crate::cpu::lock::IrqLock;
 pub use block::UNDER_WAY;
 use block::{BlkDevice, BlkPort};
 use net::{NetDevice, NetPort};
+pub use remote::{RemoteDevice, remote_devices};
 pub use screen::ScreenConfig;
 use screen::{Drawn, FbPort, KbdPort, Screen};
 
@@ -95,6 +97,10 @@ struct Pv {
     service: Service,
     bus: Bus<Context>,
     control: Control,
+    /// Devices that other guests serve.
+    remotes: Remotes,
+    /// Guests that have not asked the store anything since they started, and those devices of theirs.
+    newcomers: SortedMap<DomId, Vec<DeviceSpec>>,
     /// Requests that guests have taken, to be told of.
     taken: Vec<(DomId, Request)>,
     context: Context,
@@ -129,6 +135,8 @@ fn pv() -> &'static IrqLock<Pv> {
             service,
             bus,
             control,
+            remotes: Remotes::new(),
+            newcomers: SortedMap::new(),
             taken: Vec::new(),
             context,
             targets: SortedMap::new(),
@@ -215,7 +223,10 @@ pub fn leave<B: Backend>(domain: &Domain<B>) -> bool {
 /// A guest's event for a back end, at this port of domain 0.
 pub fn doorbell<B: Backend>(domain: &Domain<B>, port: Port) {
     with_pv(domain, |pv| match pv.targets.get(&port).cloned() {
-        Some(Target::Store(dom)) => pv.serve_store(dom),
+        Some(Target::Store(dom)) => {
+            pv.welcome(dom);
+            pv.serve_store(dom);
+        }
         Some(Target::Console(dom)) => pv.serve_console(dom, |byte| console_byte::<B>(dom, byte)),
         Some(Target::Block(disk)) => pv.serve_disk(&disk),
         Some(Target::Net(net)) => pv.serve_net(&net),
@@ -403,7 +414,9 @@ impl Pv {
         for (nic, vif) in (0u8..).zip(&domain.vifs) {
             self.add_net(nic, NetDevice::new(dom, vif))?;
         }
-        self.add_screen(dom, domain.screen)
+        self.add_screen(dom, domain.screen)?;
+        self.newcomers.insert(dom, remote::devices(domain));
+        Ok(())
     }
 
     fn add_screen(&mut self, dom: DomId, wanted: ScreenConfig) -> Result<(), Errno> {
@@ -451,7 +464,9 @@ impl Pv {
 
     /// Lets go of a guest.
     fn remove(&mut self, dom: DomId, uuid: &str) {
-        let Pv { service, bus, control, context, .. } = self;
+        let Pv { service, bus, control, remotes, context, .. } = self;
+        self.newcomers.remove(&dom);
+        remotes.depart(&mut service.store, bus.client(), dom);
         control.forget(&mut service.store, dom);
         bus.destroy_domain(&mut service.store, dom, context);
         // What is not there is no error, and domain 0 may remove all.

@@ -1,0 +1,107 @@
+//! Devices of a guest that another guest serves, a driver domain: only their nodes are the hypervisor's.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use machine::config::{DiskConfig, GuestConfig, Target, VifConfig};
+use pvdrivers::DomId;
+use pvdrivers::bus::{DeviceId, DeviceKind, DeviceSpec, VbdSpec, VifSpec};
+
+use super::Pv;
+use crate::domain::Domain;
+use crate::domain::backend::Backend;
+use crate::domain::sched;
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct RemoteDevice {
+    /// The name of the guest that serves it.
+    pub backend: String,
+    /// Its nodes, but for whose they are.
+    pub nodes: RemoteNodes,
+}
+
+/// What kind.
+#[derive(Clone, Debug)]
+pub enum RemoteNodes {
+    /// A disk.
+    Disk(VbdSpec),
+    /// A network interface.
+    Network(VifSpec),
+}
+
+/// Those of a configuration.
+pub fn remote_devices(config: &GuestConfig) -> Vec<RemoteDevice> {
+    let disk = |disk: &DiskConfig| {
+        let Target::Remote { guest, params } = &disk.target else { return None };
+        let devid = disk.vdev.xen_number()?;
+        let nodes = RemoteNodes::Disk(VbdSpec {
+            devid,
+            dev: disk.vdev.xen_name(),
+            params: params.clone(),
+            cdrom: false,
+            writable: disk.writable,
+            removable: false,
+            discard: true,
+        });
+        Some(RemoteDevice { backend: guest.clone(), nodes })
+    };
+    let vif = |(number, vif): (usize, &VifConfig)| {
+        let nodes = RemoteNodes::Network(VifSpec {
+            devid: number as u32,
+            mac: vif.address(&config.name, number),
+            bridge: vif.bridge.clone().unwrap_or_default(),
+            mtu: 1500,
+        });
+        Some(RemoteDevice { backend: vif.backend.clone()?, nodes })
+    };
+    let disks = config.disks.iter().filter_map(disk);
+    disks.chain(config.vifs.iter().enumerate().filter_map(vif)).collect()
+}
+
+/// A guest's, with the numbers of those who serve them.
+pub(super) fn devices<B: Backend>(domain: &Domain<B>) -> Vec<DeviceSpec> {
+    let front = DomId(domain.id as u16);
+    let spec = |device: &RemoteDevice| {
+        let Some(back) = sched::named::<B>(&device.backend) else {
+            log::error!(
+                "{}: {} runs not, which was to serve one of its devices: the guest does not have it",
+                domain.name,
+                device.backend
+            );
+            return None;
+        };
+        let mut spec = match &device.nodes {
+            RemoteNodes::Disk(disk) => disk.device(front),
+            RemoteNodes::Network(card) => card.device(front),
+        };
+        if spec.id.kind == DeviceKind::Vif {
+            // xen-netback refuses an interface without: it hands the name on to udev.
+            spec.back.push(("script", String::from("/etc/xen/scripts/vif-bridge")));
+        }
+        Some(DeviceSpec { back_domid: DomId(back.id as u16), ..spec })
+    };
+    domain.remotes.iter().filter_map(spec).collect()
+}
+
+impl Pv {
+    /// A guest asks the store for the first time since it started: what other guests serve for it, and what it serves,
+    /// gets its nodes. Not sooner: where it was there before, the other end must see them gone in between, and Linux
+    /// looks at what is there only when it comes to it.
+    pub(super) fn welcome(&mut self, dom: DomId) {
+        let Some(devices) = self.newcomers.remove(&dom) else { return };
+        let Pv { service, bus, remotes, .. } = self;
+        match remotes.arrive(&mut service.store, bus.client(), dom, devices) {
+            Ok(made) => {
+                for DeviceId { kind, domid, devid } in made {
+                    log::info!(
+                        "xenbus: {} {devid} of domain {} is another guest's to serve",
+                        kind.name(),
+                        domid.0
+                    );
+                }
+            }
+            Err(error) => log::error!("domain {}: no devices of other guests: {error:?}", dom.0),
+        }
+    }
+}
