@@ -147,6 +147,12 @@ impl Machine {
             }
             cpu.activity = if bsp { Activity::Running } else { Activity::WaitForSipi };
         }
+        if flags & inbox::UP != 0 && cpu.activity == Activity::Halted {
+            cpu.activity = Activity::Running;
+            if let Some(xen) = &self.xen {
+                xen.set_up(cpu.id);
+            }
+        }
         if flags & inbox::STARTUP != 0 && cpu.activity == Activity::WaitForSipi {
             reset::start_up(vcpu, self.inbox(cpu.id).startup_page());
             cpu.activity = Activity::Running;

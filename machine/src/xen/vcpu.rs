@@ -29,7 +29,7 @@ pub struct XenVcpu {
     pub(crate) upcall_vector: AtomicU8,
     /// It was started, and has not got INIT since.
     initialised: AtomicBool,
-    /// It was started, and has not switched itself off by HLT since.
+    /// It was started, and has not switched itself off by HLT since (`VCPUOP_up` brings it back from there, too).
     up: AtomicBool,
     /// It took itself down, or was: it waits for `VCPUOP_up`, or for INIT and start-up.
     down: AtomicBool,
@@ -216,7 +216,8 @@ impl Machine {
     fn set_down<H: Host>(&self, xen: &Xen, host: &H, which: usize, down: bool) {
         if let (Some(slot), Some(inbox)) = (xen.vcpus.get(which), self.inboxes.get(which)) {
             slot.down.store(down, Ordering::Release);
-            inbox.raise(inbox::LOOK);
+            let halted = !down && !slot.up.load(Ordering::SeqCst);
+            inbox.raise(if halted { inbox::UP } else { inbox::LOOK });
             host.kick(which);
         }
     }

@@ -7,6 +7,7 @@ use host_tests::{Call, Guest, Setup};
 use machine::host::{Backing, Output};
 use machine::pvh::Pvh;
 use pvdrivers::abi::memory::{MemoryMap, MemoryMapEntry, MemoryOp};
+use pvdrivers::abi::vcpu::VcpuOp;
 use pvdrivers::abi::{Hypercall, Layout, Width};
 
 const MIB: u64 = 1 << 20;
@@ -193,6 +194,16 @@ fn the_last_vcpu_that_halts_with_interrupts_closed_switches_the_guest_off() {
     guest.machine.send(&guest.host, &message(DeliveryMode::Nmi, 0));
     assert_eq!(guest.enter(0), Some(Some(Event::NMI)));
     assert_eq!(halt(&mut guest, 1, 0), None, "the first is back");
+    // `VCPUOP_up` by the first brings the second back behind its HLT.
+    let gprs = &mut guest.vcpus[0].gprs;
+    gprs.set_rax(Hypercall::VCPU_OP.0);
+    gprs.set_rbx(VcpuOp::UP.0.into());
+    gprs.set_rcx(1);
+    guest.vcpus[0].next_rip = Some(KERNEL + 3);
+    assert_eq!(guest.exit(Exit::Hypercall), None);
+    assert_eq!(guest.vcpus[0].gprs.rax() as u32, 0);
+    assert_eq!((guest.enter(1), guest.vcpus[1].rip), (Some(None), KERNEL + 1));
+    assert_eq!(halt(&mut guest, 1, 0), None, "the first still runs");
     assert_eq!(halt(&mut guest, 0, 0), Some(Why::PowerOff));
     again(&mut guest);
     assert_eq!(halt(&mut guest, 0, 0), Some(Why::PowerOff), "the second was not started");
