@@ -49,22 +49,14 @@ impl Vdev {
         vdev(word)
     }
 
-    /// Its number for Xen's drivers as a disk that has no emulated drive (Xen docs "xen-vbd-interface");
-    /// `None` for a floppy drive.
+    /// Its number and name for Xen's drivers as a disk that has no emulated drive: 51712 is `xvda` (Xen docs
+    /// "xen-vbd-interface", "Concrete encoding in the VBD interface"). `None` for a floppy drive.
     #[must_use]
-    pub fn xen_number(self) -> Option<u32> {
-        match self {
-            Vdev::Ide(n) | Vdev::Paravirtual(n) if n < 16 => Some(202 << 8 | u32::from(n) << 4),
-            Vdev::Ide(n) | Vdev::Paravirtual(n) => Some(1 << 28 | u32::from(n) << 8),
-            Vdev::Floppy(_) => None,
-        }
-    }
-
-    /// Its name for Xen's drivers, `xvda` and so on.
-    #[must_use]
-    pub fn xen_name(self) -> String {
-        let (Vdev::Ide(n) | Vdev::Paravirtual(n) | Vdev::Floppy(n)) = self;
-        alloc::format!("xvd{}", char::from(b'a' + n % 26))
+    pub fn xen_disk(self) -> Option<(u32, String)> {
+        let (Vdev::Ide(n) | Vdev::Paravirtual(n)) = self else { return None };
+        let wide = u32::from(n);
+        let number = if n < 16 { 202 << 8 | wide << 4 } else { 1 << 28 | wide << 8 };
+        Some((number, alloc::format!("xvd{}", char::from(b'a' + n % 26))))
     }
 
     /// The machine's drive slot ([`MachineConfig::drives`](crate::MachineConfig::drives)); `None`
@@ -149,7 +141,7 @@ pub(super) fn parse(line: u32, spec: &str, default: Option<Vdev>) -> Result<Disk
         return Err(Problem::Conflict("a CD-ROM drive must be one of hda to hdd"));
     }
     if let Some(guest) = parts.backend {
-        return remote(line, guest, parts.target.unwrap_or(""), (vdev, cdrom, writable));
+        return remote(line, guest, physical.unwrap_or(target), (vdev, cdrom, writable));
     }
     let target = match physical {
         _ if parts.format == Some("empty") => Target::Empty,

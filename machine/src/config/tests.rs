@@ -157,8 +157,12 @@ fn devices_that_another_guest_serves_name_it() {
     let served = &config.disks[0];
     let target = Target::Remote { guest: "storage".into(), params: "/dev/vg/a,b".into() };
     assert_eq!((&served.target, served.writable), (&target, false));
-    assert_eq!((served.vdev.xen_number(), served.vdev.xen_name().as_str()), (Some(51728), "xvdb"));
-    assert_eq!(Vdev::Paravirtual(16).xen_number(), Some(0x1000_1000));
+    assert_eq!(served.vdev.xen_disk(), Some((51728, "xvdb".into())));
+    assert_eq!(Vdev::Paravirtual(16).xen_disk(), Some((0x1000_1000, "xvdq".into())));
+    assert_eq!(Vdev::Floppy(0).xen_disk(), None);
+    let old = good("disk=[ 'backend=storage,phy:/dev/vg/a,raw,xvdb,w' ]").disks[0].target.clone();
+    assert_eq!(old, Target::Remote { guest: "storage".into(), params: "/dev/vg/a".into() });
+    assert_eq!(good("vif=['backend=a,backend=0']").vifs[0].backend, None);
     let backends: Vec<_> = config.vifs.iter().map(|vif| vif.backend.as_deref()).collect();
     assert_eq!(backends, [Some("router"), None, None]);
     let names: Vec<_> = config.backends().collect();

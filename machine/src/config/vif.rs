@@ -59,7 +59,7 @@ pub(super) fn parse(spec: &str) -> Result<VifConfig, Problem> {
             "bridge" => vif.bridge = Some(value.into()),
             "model" => vif.model = Some(value.into()),
             "backend" => match value {
-                "0" | "Domain-0" => {}
+                "0" | "Domain-0" => vif.backend = None,
                 "" => return refuse(value, "backend=, the name of another guest"),
                 guest => vif.backend = Some(guest.into()),
             },

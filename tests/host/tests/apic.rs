@@ -157,9 +157,12 @@ fn the_8259s_interrupts_are_injected_all_the_same() {
     guest.outs(&[(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0xfe)]);
     guest.machine.send(&guest.host, &fixed(0x31, false));
     guest.outs(&[(0x43, 0x34), (0x40, 0xa9), (0x40, 0x04)]);
+    assert_eq!(guest.enter(0), Some(None));
+    let _ = page(&mut guest, 0).take_changed();
     guest.pass(2_000_000);
     assert_eq!(guest.enter(0), Some(Some(Event::interrupt(8))));
     assert_eq!(page(&mut guest, 0).requesting(), 0x31);
+    assert!(!page(&mut guest, 0).take_changed(), "the page is none of the 8259A's");
 }
 
 #[test]

@@ -189,6 +189,7 @@ mod tests {
         assert_eq!((disk[0], disk[512], disk[2048 * 512]), (0x90, 0xcc, 0xee));
         assert_eq!(disk[446 + 8..446 + 16], [0, 8, 0, 0, 8, 0, 0, 0]);
     }
+
     #[test]
     fn a_package_is_listed_with_its_place_its_size_and_its_sum() {
         let sum = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";

@@ -20,7 +20,7 @@ use crate::domain::net::{self, Place, Vif};
 /// Most queues of an interface; a front end takes no more than it has vCPUs.
 const QUEUES: u32 = 4;
 /// Bytes of a packet at most, without the Ethernet header.
-const MTU: u16 = 1500;
+pub const MTU: u16 = 1500;
 /// Batches that one doorbell takes.
 const ROUNDS: u32 = 4;
 

@@ -1,5 +1,6 @@
 //! Devices of a guest that another guest serves, a driver domain: only their nodes are the hypervisor's.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -8,6 +9,7 @@ use pvdrivers::DomId;
 use pvdrivers::bus::{DeviceId, DeviceKind, DeviceSpec, VbdSpec, VifSpec};
 
 use super::Pv;
+use super::net::MTU;
 use crate::domain::Domain;
 use crate::domain::backend::Backend;
 use crate::domain::sched;
@@ -19,7 +21,12 @@ pub struct RemoteDevice {
     pub backend: String,
     /// Its nodes, but for whose they are.
     pub nodes: RemoteNodes,
+    /// Most bytes a second that the guest may send by it, for the back end to keep; `None` for no limit.
+    pub rate: Option<u64>,
 }
+
+/// Over how many microseconds a rate is reckoned: xl's own 50 ms (xl-network-configuration "rate").
+const RATE_INTERVAL_US: u64 = 50_000;
 
 /// What kind.
 #[derive(Clone, Debug)]
@@ -34,26 +41,26 @@ pub enum RemoteNodes {
 pub fn remote_devices(config: &GuestConfig) -> Vec<RemoteDevice> {
     let disk = |disk: &DiskConfig| {
         let Target::Remote { guest, params } = &disk.target else { return None };
-        let devid = disk.vdev.xen_number()?;
+        let (devid, dev) = disk.vdev.xen_disk()?;
         let nodes = RemoteNodes::Disk(VbdSpec {
             devid,
-            dev: disk.vdev.xen_name(),
+            dev,
             params: params.clone(),
             cdrom: false,
             writable: disk.writable,
             removable: false,
             discard: true,
         });
-        Some(RemoteDevice { backend: guest.clone(), nodes })
+        Some(RemoteDevice { backend: guest.clone(), nodes, rate: None })
     };
     let vif = |(number, vif): (usize, &VifConfig)| {
         let nodes = RemoteNodes::Network(VifSpec {
             devid: number as u32,
             mac: vif.address(&config.name, number),
             bridge: vif.bridge.clone().unwrap_or_default(),
-            mtu: 1500,
+            mtu: MTU,
         });
-        Some(RemoteDevice { backend: vif.backend.clone()?, nodes })
+        Some(RemoteDevice { backend: vif.backend.clone()?, nodes, rate: vif.rate })
     };
     let disks = config.disks.iter().filter_map(disk);
     disks.chain(config.vifs.iter().enumerate().filter_map(vif)).collect()
@@ -65,7 +72,7 @@ pub(super) fn devices<B: Backend>(domain: &Domain<B>) -> Vec<DeviceSpec> {
     let spec = |device: &RemoteDevice| {
         let Some(back) = sched::named::<B>(&device.backend) else {
             log::error!(
-                "{}: {} runs not, which was to serve one of its devices: the guest does not have it",
+                "{}: the guest {}, which was to serve one of its devices, could not be built: it does without",
                 domain.name,
                 device.backend
             );
@@ -78,6 +85,10 @@ pub(super) fn devices<B: Backend>(domain: &Domain<B>) -> Vec<DeviceSpec> {
         if spec.id.kind == DeviceKind::Vif {
             // xen-netback refuses an interface without: it hands the name on to udev.
             spec.back.push(("script", String::from("/etc/xen/scripts/vif-bridge")));
+        }
+        if let Some(rate) = device.rate {
+            let bytes = (rate / (1_000_000 / RATE_INTERVAL_US)).max(1);
+            spec.back.push(("rate", format!("{bytes},{RATE_INTERVAL_US}")));
         }
         Some(DeviceSpec { back_domid: DomId(back.id as u16), ..spec })
     };
