@@ -36,10 +36,10 @@ impl Machine {
             op @ (MemoryOp::DECREASE_RESERVATION | MemoryOp::POPULATE_PHYSMAP) => {
                 self.change_reservation(vcpu, host, call, op)
             }
-            // Memory without a place in the guest's map, or in exchange for other places of the machine's,
-            // has no sense for a guest whose frames are not the machine's.
+            // Memory without a place in the guest's map has no sense for a guest whose frames are not the
+            // machine's.
             MemoryOp::INCREASE_RESERVATION => Outcome::Done(0),
-            MemoryOp::EXCHANGE => Errno::EOPNOTSUPP.into(),
+            MemoryOp::EXCHANGE => self.exchange(vcpu, host, call),
             MemoryOp::ADD_TO_PHYSMAP => self.add_to_physmap(vcpu, host, call).into(),
             MemoryOp::ADD_TO_PHYSMAP_BATCH => self.add_to_physmap_batch(vcpu, host, call),
             MemoryOp::REMOVE_FROM_PHYSMAP => {

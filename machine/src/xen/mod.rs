@@ -6,6 +6,7 @@
 mod claim;
 pub mod cpuid;
 mod events;
+mod exchange;
 mod grants;
 mod hub;
 mod hypercall;

@@ -17,11 +17,11 @@ use pvdrivers::abi::{Layout, Ulong};
 /// Pages that are worked on before the guest may take an interrupt.
 pub const STEP: usize = 512;
 /// The largest extent, as a power of two: as Xen has it for guests ("CONFIG_DOMU_MAX_ORDER").
-const MAX_ORDER: u32 = 9;
+pub(super) const MAX_ORDER: u32 = 9;
 
 const _: () = assert!(STEP >= 1 << MAX_ORDER);
 
-type Pages = heapless::Vec<GuestPhys, STEP>;
+pub(super) type Pages = heapless::Vec<GuestPhys, STEP>;
 
 impl Machine {
     /// `decrease_reservation` and `populate_physmap`: how many extents were done, perhaps not all. The
@@ -52,7 +52,7 @@ impl Machine {
         let mut pages = Pages::new();
         let read = self.read_extents(vcpu, call, &arg, begun, count, &mut pages);
         let done = match op {
-            MemoryOp::DECREASE_RESERVATION => self.give_back(call.xen, host, &pages),
+            MemoryOp::DECREASE_RESERVATION => self.give_back(call.xen, host, &pages, 0),
             _ => Some(self.populate(host, &pages)),
         };
         // The host cannot take them now: the guest asks again, and takes interrupts before.
@@ -66,7 +66,7 @@ impl Machine {
     }
 
     /// The pages of up to `count` extents; of how many the numbers could be read.
-    fn read_extents<V: Vcpu>(
+    pub(super) fn read_extents<V: Vcpu>(
         &self,
         vcpu: &V,
         call: &Call<'_>,
@@ -88,13 +88,15 @@ impl Machine {
         count
     }
 
-    /// Gives pages to the host. How many of them, in order, since the first one that is no RAM, was given
-    /// back before, or is used by others. `None`: the host cannot take any now.
+    /// Gives pages to the host, in chunks of two to the power of `order` pages that stay together. How many of them, in
+    /// order, since the first one that is no RAM, was given back before, or is used by others. `None`: the
+    /// host cannot take any now.
     pub(crate) fn give_back<H: Host>(
         &self,
         xen: &Xen,
         host: &H,
         pages: &[GuestPhys],
+        order: u32,
     ) -> Option<usize> {
         let fits = |at: &GuestPhys| {
             if self.memmap.lock().find(*at) != Region::Ram || self.is_firmware(*at) {
@@ -107,7 +109,9 @@ impl Machine {
             !grants.holds_frame(xen.domid, frame)
                 && xen.hub.memories.unless_held(xen.domid, frame, take)
         };
-        let count = pages.iter().take_while(|at| fits(at)).count();
+        let fit = pages.iter().take_while(|at| fits(at)).count();
+        let count = fit >> order << order;
+        pages.iter().take(fit).skip(count).for_each(|at| self.holes.put(*at));
         let pages = pages.get(..count).unwrap_or_default();
         if count == 0 || host.release(pages) {
             return Some(count);
@@ -165,7 +169,7 @@ impl Machine {
     /// `remove_from_physmap` of RAM: the page goes back to the host.
     pub(crate) fn remove_ram<H: Host>(&self, xen: &Xen, host: &H, gfn: u64) -> Result<u64, Errno> {
         let at = gfn.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-        match self.give_back(xen, host, &[GuestPhys(at)]) {
+        match self.give_back(xen, host, &[GuestPhys(at)], 0) {
             Some(1) => Ok(0),
             Some(_) => Err(Errno::EINVAL),
             None => Err(Errno::EBUSY),

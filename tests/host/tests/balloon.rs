@@ -4,7 +4,7 @@ use arch::exit::NestedFault;
 use arch::{Access, Exit, GuestPhys, Vcpu};
 use host_tests::{Call, Guest, Mode, Setup};
 use machine::xen::{Hub, STEP};
-use pvdrivers::abi::memory::{MemoryDomain, MemoryOp, RemoveFromPhysmap, Reservation};
+use pvdrivers::abi::memory::{Exchange, MemoryDomain, MemoryOp, RemoveFromPhysmap, Reservation};
 use pvdrivers::abi::{Hypercall, Layout, Ulong, Width};
 use pvdrivers::{DomId, Errno};
 
@@ -199,13 +199,124 @@ fn a_reset_gets_all_memory_back_or_fails() {
     guest.vcpus[0].set_rip(0);
 }
 
+/// Exchanges extents of one order at `LIST` for those of another at `LIST + 0x2000`; calls, result, and what was done.
+fn exchange(
+    guest: &mut Guest,
+    width: Width,
+    (count, order): (u64, u32),
+    (wanted, other): (u64, u32),
+) -> (usize, i64, u64) {
+    let output =
+        Reservation { extent_start: arch::GuestVirt(LIST + 0x2000), ..reservation(wanted, other) };
+    let arg = Exchange { input: reservation(count, order), output, nr_exchanged: Ulong(0) };
+    let (calls, result) = call(guest, width, MemoryOp::EXCHANGE, arg);
+    let mut bytes = [0; 72];
+    guest.machine.ram.read(GuestPhys(ARG), &mut bytes).unwrap();
+    let arg = Exchange::parse(&bytes, width).unwrap();
+    (calls, result, arg.nr_exchanged.0)
+}
+
+fn wanted(guest: &Guest, width: Width, frames: impl Iterator<Item = u64>) {
+    let bytes = width.bytes() as u8;
+    for (n, frame) in (0..).zip(frames) {
+        guest.store(LIST + 0x2000 + n * u64::from(bytes), bytes, frame);
+    }
+}
+
 #[test]
-fn increase_and_exchange_say_that_they_do_nothing() {
+fn pages_are_exchanged_for_others_in_bounded_steps() {
+    for width in BOTH {
+        let mut guest = guest(width);
+        // 600 places without memory.
+        list(&guest, width, FRAME + 700..FRAME + 1300);
+        call(&mut guest, width, MemoryOp::DECREASE_RESERVATION, reservation(600, 0));
+        guest.host.pool.set(0);
+        list(&guest, width, FRAME..FRAME + 600);
+        wanted(&guest, width, FRAME + 700..FRAME + 1300);
+        guest.store((FRAME + 700) << 12, 8, 0x5a5a);
+        guest.host.take_calls();
+        assert_eq!(exchange(&mut guest, width, (600, 0), (600, 0)), (2, 0, 600));
+        assert_eq!(guest.load((FRAME + 700) << 12, 8), 0, "it is a new page");
+        assert_eq!(pages(&mut guest, width, MemoryOp::CURRENT_RESERVATION), 2048 - 600);
+        assert_eq!(guest.host.pool.get(), 0);
+        let gone = call(&mut guest, width, MemoryOp::DECREASE_RESERVATION, reservation(1, 0));
+        assert_eq!(gone.1, 0, "what was given is not there");
+        let arg = Exchange { nr_exchanged: Ulong(600), ..Exchange::default() };
+        let arg = Exchange { input: reservation(600, 0), output: reservation(600, 0), ..arg };
+        assert_eq!(call(&mut guest, width, MemoryOp::EXCHANGE, arg), (1, 0), "all is done");
+    }
+}
+
+#[test]
+fn extents_of_other_sizes_are_exchanged_whole_or_not_at_all() {
+    for width in BOTH {
+        let mut guest = guest(width);
+        // 16 pages for one extent of 16, at the same place, and back.
+        list(&guest, width, FRAME..FRAME + 32);
+        wanted(&guest, width, [FRAME, FRAME + 16].into_iter());
+        assert_eq!(exchange(&mut guest, width, (32, 0), (2, 4)), (1, 0, 32));
+        list(&guest, width, [FRAME, FRAME + 16].into_iter());
+        wanted(&guest, width, FRAME..FRAME + 32);
+        assert_eq!(exchange(&mut guest, width, (2, 4), (32, 0)), (1, 0, 2));
+        // The second extent's last page is a hole: the first extent is exchanged, and the second is left.
+        let hole = RemoveFromPhysmap { domid: DomId::SELF.0, gpfn: Ulong(FRAME + 31) };
+        assert_eq!(call(&mut guest, width, MemoryOp::REMOVE_FROM_PHYSMAP, hole).1, 0);
+        guest.store((FRAME + 16) << 12, 8, 0x5a5a);
+        let refused = (2, Errno::EINVAL.code(), 1);
+        assert_eq!(exchange(&mut guest, width, (2, 4), (32, 0)), refused);
+        assert_eq!(guest.load((FRAME + 16) << 12, 8), 0x5a5a);
+        assert_eq!(pages(&mut guest, width, MemoryOp::CURRENT_RESERVATION), 2047);
+    }
+}
+
+#[test]
+fn an_exchange_that_makes_no_sense_is_refused_and_a_busy_host_asked_again() {
+    let width = Width::Bits64;
+    let mut guest = guest(width);
+    list(&guest, width, FRAME..FRAME + 32);
+    wanted(&guest, width, FRAME..FRAME + 32);
+    let (inval, perm) = (Errno::EINVAL.code(), Errno::EPERM.code());
+    for (sides, errno) in [
+        (((2, 0), (3, 0)), inval),
+        (((2, 1), (2, 0)), inval),
+        (((u64::MAX, 1), (u64::MAX, 1)), inval),
+        (((1, 10), (1, 10)), perm),
+        (((1, 0), (1, 99)), perm),
+    ] {
+        assert_eq!(exchange(&mut guest, width, sides.0, sides.1), (1, errno, 0));
+    }
+    let other = Reservation { domid: 7, ..reservation(1, 0) };
+    for (input, output, done, errno) in [
+        (other, other, 0, perm),
+        (reservation(1, 0), other, 0, inval),
+        (reservation(1, 0), reservation(1, 0), 2, inval),
+    ] {
+        let arg = Exchange { input, output, nr_exchanged: Ulong(done) };
+        assert_eq!(call(&mut guest, width, MemoryOp::EXCHANGE, arg).1, errno);
+    }
+    // No RAM on either side; a list that cannot be read.
+    wanted(&guest, width, [0x900].into_iter());
+    assert_eq!(exchange(&mut guest, width, (1, 0), (1, 0)), (1, inval, 0));
+    list(&guest, width, [0xf_ee00].into_iter());
+    wanted(&guest, width, [FRAME].into_iter());
+    assert_eq!(exchange(&mut guest, width, (1, 0), (1, 0)), (1, inval, 0));
+    let nowhere = Reservation { extent_start: arch::GuestVirt(8 << 20), ..reservation(1, 0) };
+    let arg = Exchange { input: nowhere, output: reservation(1, 0), ..Exchange::default() };
+    let fault = Errno::EFAULT.code();
+    assert_eq!(call(&mut guest, width, MemoryOp::EXCHANGE, arg).1, fault);
+    assert_eq!(pages(&mut guest, width, MemoryOp::CURRENT_RESERVATION), 2048);
+    // Nothing was given but what follows.
+    list(&guest, width, FRAME..FRAME + 2);
+    wanted(&guest, width, FRAME..FRAME + 2);
+    guest.host.busy.set(3);
+    assert_eq!(exchange(&mut guest, width, (2, 0), (2, 0)), (4, 0, 2));
+}
+
+#[test]
+fn increase_says_that_it_does_nothing_and_what_is_too_large_is_not_done() {
     let mut guest = guest(Width::Bits64);
     let arg = reservation(4, 0);
     assert_eq!(call(&mut guest, Width::Bits64, MemoryOp::INCREASE_RESERVATION, arg).1, 0);
-    let done = call(&mut guest, Width::Bits64, MemoryOp::EXCHANGE, arg).1;
-    assert_eq!(done, Errno::EOPNOTSUPP.code());
     // Extents larger than Xen allows, and more of them than a call can count.
     for arg in [reservation(4, 10), reservation(1 << 30, 0)] {
         assert_eq!(call(&mut guest, Width::Bits64, MemoryOp::DECREASE_RESERVATION, arg).1, 0);
