@@ -10,7 +10,7 @@ use arch::exit::CrAccess;
 use arch::{Fault, Gpr, GuestPhys, Resume, SegReg, Segment, SysReg, Vcpu};
 
 /// CR4 bits that the guest may set where CPUID offers them all; the vendor's CPU checks the rest.
-const CR4_ALLOWED: u64 = cr4::VME
+pub(crate) const CR4_ALLOWED: u64 = cr4::VME
     | cr4::PVI
     | cr4::TSD
     | cr4::DE

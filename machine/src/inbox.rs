@@ -12,7 +12,7 @@ pub const INIT: u32 = 1 << 2;
 pub const STARTUP: u32 = 1 << 3;
 /// The 8259A's INTR pin changed, or something else is to be looked at again.
 pub const LOOK: u32 = 1 << 4;
-/// `VCPUOP_up`, after it has switched itself off by HLT.
+/// `VCPUOP_up`, after `VCPUOP_initialise`, or after it has switched itself off by HLT.
 pub const UP: u32 = 1 << 5;
 
 /// One vCPU's inbox.

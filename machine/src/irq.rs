@@ -147,13 +147,14 @@ impl Machine {
             }
             cpu.activity = if bsp { Activity::Running } else { Activity::WaitForSipi };
         }
-        if flags & inbox::UP != 0 && cpu.activity == Activity::Halted {
-            cpu.activity = Activity::Running;
-            if let Some(xen) = &self.xen {
-                xen.set_up(cpu.id);
-            }
+        if flags & inbox::UP != 0
+            && let Some(xen) = &self.xen
+        {
+            self.bring_up(cpu, vcpu, xen);
         }
-        if flags & inbox::STARTUP != 0 && cpu.activity == Activity::WaitForSipi {
+        // One that Xen's interface has made ready starts by that alone, as in Xen.
+        let ready = self.xen.as_ref().is_some_and(|xen| xen.is_initialised(cpu.id));
+        if flags & inbox::STARTUP != 0 && cpu.activity == Activity::WaitForSipi && !ready {
             reset::start_up(vcpu, self.inbox(cpu.id).startup_page());
             cpu.activity = Activity::Running;
             if let Some(xen) = &self.xen {

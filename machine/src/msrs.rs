@@ -317,6 +317,17 @@ impl Machine {
     /// EFER: only bits that CPUID reports; LME not while paging (SDM 3A "IA-32e Mode Operation").
     fn write_efer<V: Vcpu>(&self, vcpu: &mut V, value: u64) -> Result<(), Fault> {
         let old = vcpu.reg(SysReg::Efer);
+        let paging = vcpu.reg(SysReg::Cr0) & cr0::PG != 0;
+        if value & !self.efer_bits() != 0 || (paging && (old ^ value) & efer::LME != 0) {
+            return Err(Fault::GP0);
+        }
+        // LMA is the CPU's own.
+        vcpu.set_reg(SysReg::Efer, value & !efer::LMA | old & efer::LMA);
+        Ok(())
+    }
+
+    /// Bits of EFER that CPUID reports, and LMA.
+    pub(crate) fn efer_bits(&self) -> u64 {
         let mut allowed = efer::LMA | efer::SCE;
         if self.cpuid.has_extended(29) {
             allowed |= efer::LME;
@@ -327,13 +338,7 @@ impl Machine {
         if self.cpuid.has_extended(25) {
             allowed |= efer::FFXSR;
         }
-        let paging = vcpu.reg(SysReg::Cr0) & cr0::PG != 0;
-        if value & !allowed != 0 || (paging && (old ^ value) & efer::LME != 0) {
-            return Err(Fault::GP0);
-        }
-        // LMA is the CPU's own.
-        vcpu.set_reg(SysReg::Efer, value & !efer::LMA | old & efer::LMA);
-        Ok(())
+        allowed
     }
 
     /// Carries out what a local APIC asks for.

@@ -16,6 +16,7 @@ mod reservation;
 mod runstate;
 mod sched;
 pub mod shared;
+mod start;
 pub mod time;
 mod upcall;
 mod vcpu;

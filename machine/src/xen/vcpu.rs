@@ -4,9 +4,10 @@
 use super::Xen;
 use super::hypercall::{Call, Outcome};
 use super::runstate::RUNSTATE_SIZE;
-use crate::cpu::Cpu;
+use super::start::Start;
+use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
-use crate::{Machine, inbox};
+use crate::{Machine, inbox, reset};
 use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu, Why};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use pvdrivers::Errno;
@@ -14,6 +15,7 @@ use pvdrivers::abi::shared_info::{SharedInfo, VCPU_TIME_INFO_SIZE};
 use pvdrivers::abi::vcpu::{
     MemoryArea, RegisterVcpuInfo, SINGLESHOT_FUTURE, SetPeriodicTimer, SetSingleshotTimer, VcpuOp,
 };
+use spin::Mutex;
 
 /// No place.
 pub(super) const NONE: u64 = u64::MAX;
@@ -27,12 +29,14 @@ pub struct XenVcpu {
     info: AtomicU64,
     /// The vector that its local APIC gets for events, 0 for none.
     pub(crate) upcall_vector: AtomicU8,
-    /// It was started, and has not got INIT since.
+    /// It was started or made ready to, and has not got INIT since.
     initialised: AtomicBool,
     /// It was started, and has not switched itself off by HLT since (`VCPUOP_up` brings it back from there, too).
     up: AtomicBool,
     /// It took itself down, or was: it waits for `VCPUOP_up`, or for INIT and start-up.
     down: AtomicBool,
+    /// What `VCPUOP_initialise` gave, until it starts.
+    start: Mutex<Option<Start>>,
     /// Guest-physical address of a second `struct vcpu_time_info`.
     time: AtomicU64,
     /// Guest-physical address of `struct vcpu_runstate_info`.
@@ -53,6 +57,7 @@ impl Default for XenVcpu {
             initialised: AtomicBool::new(false),
             up: AtomicBool::new(false),
             down: AtomicBool::new(false),
+            start: Mutex::new(None),
             time: AtomicU64::new(NONE),
             runstate: AtomicU64::new(NONE),
             spent: [const { AtomicU64::new(0) }; 4],
@@ -69,6 +74,7 @@ impl XenVcpu {
             place.store(NONE, Ordering::Relaxed);
         }
         self.upcall_vector.store(0, Ordering::Relaxed);
+        *self.start.lock() = None;
         self.initialised.store(false, Ordering::Relaxed);
         self.up.store(false, Ordering::Relaxed);
         self.down.store(false, Ordering::Relaxed);
@@ -139,6 +145,7 @@ impl Xen {
     /// A vCPU got INIT: it is as if it had never been started.
     pub(crate) fn set_reset(&self, vcpu: usize) {
         if let Some(slot) = self.vcpus.get(vcpu) {
+            *slot.start.lock() = None;
             slot.initialised.store(false, Ordering::Relaxed);
             slot.up.store(false, Ordering::SeqCst);
             slot.down.store(false, Ordering::Release);
@@ -165,8 +172,8 @@ impl Xen {
         !(0..self.vcpus.len()).any(|vcpu| self.is_up(vcpu))
     }
 
-    /// Whether it was started once, so that it has registers to go on with.
-    fn is_initialised(&self, vcpu: usize) -> bool {
+    /// Whether it was started once or made ready, so that it has registers to go on with.
+    pub(crate) fn is_initialised(&self, vcpu: usize) -> bool {
         let started = |slot: &XenVcpu| slot.initialised.load(Ordering::Relaxed);
         self.vcpus.get(vcpu).is_some_and(started)
     }
@@ -193,6 +200,7 @@ impl Machine {
     ) -> Outcome {
         let (xen, which) = (call.xen, call.args[1] as usize);
         match VcpuOp(call.args[0] as u32) {
+            VcpuOp::INITIALISE => self.initialise(vcpu, call, which).into(),
             VcpuOp::UP | VcpuOp::DOWN if which >= xen.vcpus.len() => Errno::ENOENT.into(),
             VcpuOp::UP if !xen.is_initialised(which) => Errno::EINVAL.into(),
             VcpuOp::UP => {
@@ -212,11 +220,44 @@ impl Machine {
         }
     }
 
+    /// Gives a vCPU that was never started the registers with which `VCPUOP_up` starts it.
+    #[cold]
+    #[inline(never)]
+    fn initialise<V: Vcpu>(&self, vcpu: &V, call: &Call<'_>, which: usize) -> Result<u64, Errno> {
+        let slot = call.xen.vcpus.get(which).ok_or(Errno::ENOENT)?;
+        let start = self.read_start(vcpu, call.pointer(2))?;
+        let mut place = slot.start.lock();
+        if slot.initialised.swap(true, Ordering::SeqCst) {
+            return Err(Errno::EEXIST);
+        }
+        *place = Some(start);
+        slot.down.store(true, Ordering::Release);
+        Ok(0)
+    }
+
+    /// `VCPUOP_up` has come for a vCPU: it starts, or goes on where it has switched itself off.
+    #[cold]
+    pub(crate) fn bring_up<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, xen: &Xen) {
+        match cpu.activity {
+            Activity::Halted => {}
+            Activity::WaitForSipi => {
+                let Some(slot) = xen.vcpus.get(cpu.id) else { return };
+                let Some(start) = slot.start.lock().take() else { return };
+                reset::init(vcpu);
+                start.load(vcpu);
+            }
+            _ => return,
+        }
+        cpu.activity = Activity::Running;
+        xen.set_up(cpu.id);
+    }
+
     /// A vCPU stops, registers kept, or goes on.
     fn set_down<H: Host>(&self, xen: &Xen, host: &H, which: usize, down: bool) {
         if let (Some(slot), Some(inbox)) = (xen.vcpus.get(which), self.inboxes.get(which)) {
             slot.down.store(down, Ordering::Release);
-            let halted = !down && !slot.up.load(Ordering::SeqCst);
+            // It is up from now on: who took himself down next would else be the last one.
+            let halted = !down && !slot.up.swap(true, Ordering::SeqCst);
             inbox.raise(if halted { inbox::UP } else { inbox::LOOK });
             host.kick(which);
         }

@@ -1,12 +1,18 @@
 //! The further CPUs: started by INIT and startup IPIs, then waiting for work.
 
 use crate::apic::{self, reg};
+use crate::xen::{self, call, errno};
 use crate::{acpi, cpu, idt, mem, pic};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Where the startup IPI points: page 6.
 const TRAMPOLINE: usize = 0x6000;
 const MOST: usize = 16;
+
+// Operations of `vcpu_op`.
+const INITIALISE: u64 = 0;
+const UP: u64 = 1;
+const IS_UP: u64 = 3;
 
 static ONLINE: AtomicU32 = AtomicU32::new(0);
 static WORK: [AtomicUsize; MOST] = [const { AtomicUsize::new(0) }; MOST];
@@ -48,6 +54,84 @@ pub fn start() -> usize {
         assert!(online() >= started, "CPU with local APIC {id} does not start");
     }
     1 + online()
+}
+
+/// Registers of a CPU that starts without paging: `struct vcpu_hvm_context`, mode 0.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Context32 {
+    mode: [u32; 2],
+    gprs: [u32; 8],
+    eip: u32,
+    eflags: u32,
+    control: [u32; 4],
+    efer: u64,
+    bases: [u32; 5],
+    limits: [u32; 5],
+    attributes: [u16; 8],
+}
+
+/// Registers of a CPU that starts in long mode: `struct vcpu_hvm_context`, mode 1.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Context64 {
+    mode: [u32; 2],
+    gprs: [u64; 8],
+    rip: u64,
+    rflags: u64,
+    control: [u64; 3],
+    efer: u64,
+    rest: u64,
+}
+
+const _: () = assert!(size_of::<Context32>() == 128 && size_of::<Context64>() == 128);
+
+/// Starts CPU `number` by `VCPUOP_initialise` and `VCPUOP_up`: odd ones in 32-bit code, even ones in long mode. They
+/// come one after the other, as by [`start`].
+pub fn start_by_xen(number: usize) {
+    unsafe extern "C" {
+        fn ap_start_32();
+        fn ap_start_64();
+    }
+    let mut context = Context32 {
+        mode: [0; 2],
+        gprs: [0; 8],
+        eip: ap_start_32 as *const () as usize as u32,
+        eflags: 0,
+        control: [1, 0, 0, 0],
+        efer: 0,
+        bases: [0; 5],
+        limits: [u32::MAX, u32::MAX, u32::MAX, u32::MAX, 0x67],
+        attributes: [0xc9b, 0xc93, 0xc93, 0xc93, 0x8b, 0, 0, 0],
+    };
+    let mut wide = Context64 {
+        mode: [1, 0],
+        gprs: [0, 0, 0, 0, 0x11_0000 + ((number as u64) << 14), 0, 0, number as u64],
+        rip: ap_start_64 as *const () as usize as u64,
+        rflags: 0,
+        control: [0x8001_0033, 0x10_0000, 0x620],
+        efer: 0x100,
+        rest: 0,
+    };
+    let odd = number % 2 == 1;
+    let at = if odd { &raw mut context as u64 } else { &raw mut wide as u64 };
+    let operate = |op, at| xen::hypercall(call::VCPU_OP, [op, number as u64, at, 0, 0]);
+    assert_eq!(operate(UP, 0), errno::EINVAL, "it has no registers");
+    if odd {
+        context.attributes[0] = 0;
+        assert_eq!(operate(INITIALISE, at), errno::EINVAL, "no code segment");
+        context.attributes[0] = 0xc9b;
+    }
+    assert_eq!(operate(INITIALISE, at), 0);
+    assert_eq!(operate(INITIALISE, at), errno::EEXIST);
+    assert_eq!(operate(IS_UP, 0), 0);
+    assert_eq!(operate(UP, 0), 0);
+    let until = xen::nanoseconds() + 5_000_000_000;
+    while online() < number {
+        assert!(xen::nanoseconds() < until, "CPU {number} does not start");
+        core::hint::spin_loop();
+    }
+    assert_eq!(operate(IS_UP, 0), 1);
 }
 
 /// How many further CPUs have come.

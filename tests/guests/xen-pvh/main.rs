@@ -4,8 +4,8 @@
 #![no_std]
 #![no_main]
 
-use support::xen::{self, call};
-use support::{acpi, guest, mem, port, println, pvh};
+use support::xen::{self, call, errno};
+use support::{acpi, guest, mem, port, println, pvh, smp};
 
 guest!("xen-pvh", main);
 
@@ -75,7 +75,7 @@ fn check_memory(info: &pvh::StartInfo) {
 }
 
 /// ACPI: processors with local APICs, and no I/O APIC, no VGA, no CMOS clock.
-fn check_tables() {
+fn check_tables() -> usize {
     let fadt = acpi::table(b"FACP").expect("a FADT");
     assert_eq!(fadt[109] & 0x27, 0x24, "boot flags {:#x}", fadt[109]);
     let madt = acpi::table(b"APIC").expect("a MADT");
@@ -90,6 +90,7 @@ fn check_tables() {
     assert!(processors >= 1);
     let version: u32 = mem::read(0xfee0_0030);
     assert!(version & 0xff >= 0x10 && version != u32::MAX, "local APIC {version:#x}");
+    processors
 }
 
 /// What is not there reads all ones.
@@ -108,12 +109,24 @@ fn check_absence() {
     println!("no PC is around");
 }
 
+/// Further processors start by hypercall, without INIT and start-up.
+fn check_processors(count: usize) {
+    for number in 1..count {
+        smp::start_by_xen(number);
+        let way = if number % 2 == 1 { "32-bit code" } else { "long mode" };
+        println!("processor {number} started in {way} by VCPUOP_initialise");
+    }
+    let nobody = xen::hypercall(call::VCPU_OP, [0, count as u64, 0, 0, 0]);
+    assert_eq!(nobody, errno::ENOENT);
+}
+
 fn main() {
     let info = pvh::start_info().expect("a start by the PVH note");
     check_record(&info);
     check_memory(&info);
-    check_tables();
+    let processors = check_tables();
     check_absence();
+    check_processors(processors);
     let before = xen::nanoseconds();
     let port = xen::bind_virq(0).expect("VIRQ_TIMER");
     let until = before + 20_000_000;
