@@ -93,7 +93,7 @@ pub struct MachineConfig {
     pub bios: BiosConfig,
     /// A Linux kernel to start instead of a disk.
     pub kernel: Option<Kernel>,
-    /// A kernel to start by the PVH protocol, without firmware and without the board's devices.
+    /// A kernel to start by the PVH protocol, without firmware and, unless it says otherwise, without the board's devices.
     pub pvh: Option<Pvh>,
     /// Files for foreign firmware to find in fw_cfg, such as `vgaroms/vgabios.bin`.
     pub firmware_files: Vec<(&'static str, &'static [u8])>,
@@ -160,9 +160,9 @@ impl Machine {
         let rom: &'static [u8] = firmware.unwrap_or(&bios::ROM);
         let vram_bytes = vram.len() as u64 * 4;
         let (low, high) = (ram.low_size(), ram.high_size());
-        let memmap = match pvh {
-            None => MemMap::new(low, high, rom.len() as u64, vram_bytes),
-            Some(_) => MemMap::flat(low, high, Flat { acpi: bios_config.acpi }),
+        let memmap = match &pvh {
+            Some(pvh) if !pvh.board => MemMap::flat(low, high, Flat { acpi: bios_config.acpi }),
+            _ => MemMap::new(low, high, rom.len() as u64, vram_bytes),
         };
         let mut cpuid = CpuidPolicy::new(host_cpuid, vcpus as u32, clock.tsc_khz());
         let holes = Arc::new(Holes::new(&ram));
@@ -308,7 +308,8 @@ impl Machine {
             return false;
         }
         if let Some(pvh) = &self.pvh {
-            if let Err(error) = pvh.place(&self.ram, &self.bios_config) {
+            let map = self.memmap.lock().e820();
+            if let Err(error) = pvh.place(&self.ram, &self.bios_config, &map) {
                 log::error!("{error}");
                 return false;
             }
@@ -338,7 +339,7 @@ impl Machine {
     #[must_use]
     #[inline]
     pub fn is_pvh(&self) -> bool {
-        self.pvh.is_some()
+        self.pvh.as_ref().is_some_and(|pvh| !pvh.board)
     }
 
     /// Runs `work` on the locked board and then carries out its effects.

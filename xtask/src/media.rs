@@ -2,7 +2,8 @@
 //! here instead of a black screen there.
 
 use crate::guests::{linux, vmlinux};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use machine::pvh::elf::Elf;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -90,7 +91,7 @@ pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
         }
         Role::Kernel => match linux::is_kernel(path)? {
             true => Ok(()),
-            false if machine::pvh::elf::Elf::parse(&fs::read(path)?).is_ok() => {
+            false if Elf::parse(&fs::read(path)?).is_ok() => {
                 bail!(
                     "{what} is an ELF file that starts as a PVH guest: say --pvh, or type = \"pvh\""
                 )
@@ -99,11 +100,24 @@ pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
         },
         Role::PvhKernel => vmlinux::check(path).with_context(|| format!("{what} is no good")),
         Role::Firmware => match size {
+            _ if is_elf(path) => {
+                let checked = Elf::parse_plain(&fs::read(path)?).map(drop);
+                checked.map_err(|why| anyhow!("{what} cannot be started: {why}"))
+            }
             0x1_0000 | 0x2_0000 | 0x4_0000 | 0x8_0000 | 0x10_0000 | 0x20_0000 | 0x40_0000 => Ok(()),
-            _ => bail!("{what} has {size} bytes; a firmware has 64 KiB to 4 MiB, a power of two"),
+            _ => bail!(
+                "{what} has {size} bytes; a firmware has 64 KiB to 4 MiB, a power of two, or is an ELF file"
+            ),
         },
         Role::Initrd => Ok(()),
     }
+}
+
+/// Whether a file begins as an ELF file does; false where it cannot be read.
+pub fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut magic));
+    read.is_ok() && magic == *b"\x7fELF"
 }
 
 /// ECMA-119 "Volume Descriptors"; "El Torito" Bootable CD-ROM Format Specification, "Boot Record

@@ -210,7 +210,10 @@ impl Guest {
     /// Checks its media; at least one must boot.
     pub fn check(&self) -> Result<()> {
         let media = &self.media;
-        let direct = media.kernel.is_some();
+        // An ELF file in the firmware's place is what starts.
+        let firmware = media.firmware.as_deref();
+        let instead = firmware.is_some_and(media::is_elf);
+        let direct = media.kernel.is_some() || instead;
         // The firmware boots from nothing that another guest serves.
         let boots = |drive: &&Drive| !matches!(drive.source, Source::Empty | Source::Remote(..));
         let full = self.drives.iter().filter(boots).count();
@@ -237,7 +240,7 @@ impl Guest {
         }
         self.check_pvh().with_context(|| format!("guest {}", self.name))?;
         if let Some(path) = &media.initrd {
-            if !direct {
+            if media.kernel.is_none() {
                 bail!("guest {}: an initrd needs a kernel", self.name);
             }
             media::check(path, Role::Initrd, false)?;

@@ -143,10 +143,11 @@ impl<'a, B: Backend> Builder<'a, B> {
         let firmware = self.firmware(config)?;
         let cards = cards(config)?;
         let pvh = self.pvh(config)?;
-        let rom: &[u8] = if pvh.is_some() { &[] } else { firmware.unwrap_or(&bios::ROM) };
+        let boardless = pvh.as_ref().is_some_and(|pvh| !pvh.board);
+        let rom: &[u8] = if boardless { &[] } else { firmware.unwrap_or(&bios::ROM) };
         let ram = u64::from(config.memory_mib) << 20;
         // A PVH guest reaches no video memory; the least is for the chip that stays idle.
-        let vram = if pvh.is_some() { 1 } else { u64::from(config.video_mib) } << 20;
+        let vram = if boardless { 1 } else { u64::from(config.video_mib) } << 20;
         let short = || {
             let free = frames::stats().free >> 20;
             BuildError::Memory(u64::from(config.memory_mib), free)
@@ -252,6 +253,9 @@ impl<'a, B: Backend> Builder<'a, B> {
             Firmware::Module(name) => name,
         };
         let bytes = self.file(name)?.bytes;
+        if is_elf(bytes) {
+            return Ok(None);
+        }
         if bytes.is_empty() || !bytes.len().is_multiple_of(64 << 10) || bytes.len() > 16 << 20 {
             return Err(BuildError::FirmwareSize(name.into()));
         }
@@ -279,13 +283,19 @@ impl<'a, B: Backend> Builder<'a, B> {
     }
 
     fn pvh(&self, config: &GuestConfig) -> Result<Option<Pvh>, BuildError> {
-        if config.kind != config::GuestKind::Pvh {
-            return Ok(None);
-        }
-        let Some((image, initrd)) = self.payload(config)? else {
-            return Err(BuildError::Pvh(PvhError::NotElf));
+        let (image, initrd, board) = match &config.firmware {
+            _ if config.kind == config::GuestKind::Pvh => {
+                let payload = self.payload(config)?;
+                let (image, initrd) = payload.ok_or(BuildError::Pvh(PvhError::NotElf))?;
+                (image, initrd, false)
+            }
+            // As Xen starts its hvmloader: in flat protected mode, with the PC around it.
+            Firmware::Module(name) if is_elf(self.file(name)?.bytes) => {
+                (self.file(name)?.bytes, &[][..], true)
+            }
+            _ => return Ok(None),
         };
-        let pvh = Pvh { image, initrd, command_line: config.cmdline.clone() };
+        let pvh = Pvh { image, initrd, command_line: config.cmdline.clone(), board };
         let low = (u64::from(config.memory_mib) << 20).min(LOW_RAM_MAX);
         pvh.places(low, config.acpi).map_err(BuildError::Pvh)?;
         Ok(Some(pvh))
@@ -356,6 +366,11 @@ pub fn open(
     }
     let (read_only, sectors) = (!writable || info.read_only, info.sectors);
     Ok(Some(Medium::Host { number, read_only, sectors }))
+}
+
+/// Whether a firmware image is an ELF file.
+fn is_elf(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x7fELF")
 }
 
 fn find<'a>(files: &'a [Entry], name: &str) -> Result<&'a Entry, BuildError> {

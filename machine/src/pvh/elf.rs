@@ -1,4 +1,4 @@
-//! ELF executables that ask for PVH: their segments, and the note that says where they begin. TIS "Executable and
+//! ELF executables that ask for PVH: their segments, and the note or field that says where they begin. TIS "Executable and
 //! Linking Format"; Xen docs "misc/pvh", public "elfnote.h".
 //!
 //! Both widths, little-endian. A header is read field by field: nothing in the file is trusted.
@@ -10,6 +10,9 @@ use pvdrivers::abi::start_info::{ELFNOTE_NAME, ELFNOTE_PHYS32_ENTRY};
 const MAX_HEADERS: u64 = 128;
 /// Where 32-bit addresses end.
 const FOUR_GIB: u64 = 1 << 32;
+
+/// Where the ELF header's entry is, in both widths.
+const ENTRY: usize = 24;
 
 const PT_LOAD: u64 = 1;
 const PT_NOTE: u64 = 4;
@@ -97,11 +100,26 @@ pub struct Elf<'a> {
 }
 
 impl<'a> Elf<'a> {
-    /// Looks a file through.
+    /// Looks a file through that begins where Xen's note says.
     ///
     /// # Errors
     /// [`PvhError`]: everything that keeps it from being started, but for the size of memory.
     pub fn parse(bytes: &'a [u8]) -> Result<Elf<'a>, PvhError> {
+        Elf::look_through(bytes, |file| file.note_entry()?.ok_or(PvhError::NoNote))
+    }
+
+    /// Looks a file through that begins where its header says.
+    ///
+    /// # Errors
+    /// As [`Elf::parse`].
+    pub fn parse_plain(bytes: &'a [u8]) -> Result<Elf<'a>, PvhError> {
+        Elf::look_through(bytes, |file| file.number(ENTRY, file.fields().word))
+    }
+
+    fn look_through(
+        bytes: &'a [u8],
+        entry: fn(&File<'a>) -> Result<u64, PvhError>,
+    ) -> Result<Elf<'a>, PvhError> {
         let file = File::open(bytes)?;
         let (mut start, mut end) = (u64::MAX, 0);
         for (n, segment) in file.segments().enumerate() {
@@ -118,7 +136,7 @@ impl<'a> Elf<'a> {
         if end == 0 {
             return Err(PvhError::NoSegments);
         }
-        let entry = file.entry()?.ok_or(PvhError::NoNote)?;
+        let entry = entry(&file)?;
         let inside = |segment: Result<Segment<'_>, PvhError>| {
             segment.is_ok_and(|segment| (segment.at..segment.end()).contains(&entry))
         };
@@ -235,7 +253,7 @@ impl<'a> File<'a> {
     }
 
     /// What the note says, from the note segments, or where there are none from the note sections.
-    fn entry(&self) -> Result<Option<u64>, PvhError> {
+    fn note_entry(&self) -> Result<Option<u64>, PvhError> {
         let fields = self.fields();
         let word = |at: usize| self.number(at, fields.word);
         for at in self.program_headers()? {

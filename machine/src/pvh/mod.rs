@@ -50,6 +50,9 @@ pub struct Pvh {
     pub initrd: &'static [u8],
     /// The command line.
     pub command_line: String,
+    /// Whether the PC is around it all the same, and no ACPI: it is what a guest has in place of firmware, as Xen starts its
+    /// hvmloader, at the ELF header's entry.
+    pub board: bool,
 }
 
 /// Why a kernel cannot be started by the PVH protocol.
@@ -100,7 +103,7 @@ impl fmt::Display for PvhError {
                 "the kernel has no ELF note XEN_ELFNOTE_PHYS32_ENTRY (18): it cannot start as a PVH guest"
             }
             PvhError::Entry(at) => {
-                return write!(f, "the kernel's PVH entry {at:#x} lies outside of the kernel");
+                return write!(f, "the kernel's entry {at:#x} lies outside of the kernel");
             }
             PvhError::Kernel(end) => {
                 return write!(
@@ -150,7 +153,8 @@ impl Pvh {
     /// # Errors
     /// [`PvhError`].
     pub fn places(&self, low_ram: u64, acpi: bool) -> Result<Places, PvhError> {
-        let elf = Elf::parse(self.image)?;
+        let elf = self.elf()?;
+        let acpi = acpi && !self.board;
         if self.command_line.len() > MAX_COMMAND_LINE {
             return Err(PvhError::CommandLine);
         }
@@ -168,18 +172,24 @@ impl Pvh {
         Ok(Places { entry: elf.entry, initrd, info })
     }
 
-    /// Puts kernel, initrd, ACPI tables and start info into memory.
+    /// Puts kernel, initrd, ACPI tables and start info into memory. `map`: what the record says of memory.
     ///
     /// # Errors
     /// [`PvhError`]; memory is then unchanged.
-    pub(crate) fn place(&self, ram: &GuestRam, config: &BiosConfig) -> Result<(), PvhError> {
+    pub(crate) fn place(
+        &self,
+        ram: &GuestRam,
+        config: &BiosConfig,
+        map: &[(u64, u64, u32)],
+    ) -> Result<(), PvhError> {
         let low = ram.low_size();
-        let places = self.places(low, config.acpi)?;
-        let elf = Elf::parse(self.image)?;
+        let acpi = config.acpi && !self.board;
+        let places = self.places(low, acpi)?;
+        let elf = self.elf()?;
         let put = |at: u64, bytes: &[u8]| {
             ram.write_slice(GuestPhys(at), bytes).map_err(|_| PvhError::Kernel(elf.end))
         };
-        let rsdp = tables(low, config.acpi);
+        let rsdp = tables(low, acpi);
         if let Some(at) = rsdp {
             let tables = bios::pvh_tables(at, config);
             put(at, &tables)?;
@@ -193,13 +203,21 @@ impl Pvh {
             ram.fill(zeros, segment.size - done, 0).map_err(|_| PvhError::Kernel(elf.end))?;
         }
         put(places.initrd, self.initrd)?;
-        put(places.info, &self.start_info(&places, ram, config.acpi))
+        put(places.info, &self.start_info(&places, rsdp, map))
+    }
+
+    fn elf(&self) -> Result<Elf<'static>, PvhError> {
+        if self.board { Elf::parse_plain(self.image) } else { Elf::parse(self.image) }
     }
 
     /// The record and what it points to, as bytes from [`Places::info`] on.
-    fn start_info(&self, places: &Places, ram: &GuestRam, acpi: bool) -> Vec<u8> {
+    fn start_info(
+        &self,
+        places: &Places,
+        rsdp: Option<u64>,
+        map: &[(u64, u64, u32)],
+    ) -> Vec<u8> {
         let Places { initrd, info: at, .. } = *places;
-        let map = memory_map(ram.low_size(), ram.high_size(), acpi);
         let modules = u32::from(!self.initrd.is_empty());
         let info = StartInfo {
             magic: START_MAGIC,
@@ -208,7 +226,7 @@ impl Pvh {
             nr_modules: modules,
             modlist_paddr: if modules == 0 { 0 } else { at + MODULES },
             cmdline_paddr: at + COMMAND_LINE,
-            rsdp_paddr: tables(ram.low_size(), acpi).unwrap_or(0),
+            rsdp_paddr: rsdp.unwrap_or(0),
             memmap_paddr: at + MEMORY,
             memmap_entries: map.len() as u32,
             reserved: 0,
@@ -221,7 +239,7 @@ impl Pvh {
             module.put(&mut bytes, MODULES as usize, Width::Bits64);
         }
         let step = MemmapEntry::size(Width::Bits64);
-        for (n, (addr, size, kind)) in map.into_iter().enumerate() {
+        for (n, &(addr, size, kind)) in map.iter().enumerate() {
             let entry = MemmapEntry { addr, size, kind, reserved: 0 };
             entry.put(&mut bytes, MEMORY as usize + n * step, Width::Bits64);
         }

@@ -103,7 +103,7 @@ impl Made {
 
 fn kernel(made: &Made, initrd: usize) -> Pvh {
     let initrd = vec![0x49; initrd].leak();
-    Pvh { image: made.bytes().leak(), initrd, command_line: "quiet \"x\"".into() }
+    Pvh { image: made.bytes().leak(), initrd, command_line: "quiet \"x\"".into(), board: false }
 }
 
 fn ram(bytes: u64) -> GuestRam {
@@ -152,6 +152,23 @@ fn each_kind_of_bad_kernel_is_told_by_its_own_word() {
 }
 
 #[test]
+fn in_place_of_firmware_it_begins_where_its_header_says() {
+    for wide in [false, true] {
+        let mut bytes = Made { notes: Vec::new(), ..Made::new(wide) }.bytes();
+        let mut begin = |at: u64| {
+            let width = if wide { 8 } else { 4 };
+            bytes[24..24 + width].copy_from_slice(&at.to_le_bytes()[..width]);
+            Elf::parse_plain(&bytes).map(|elf| elf.entry)
+        };
+        assert_eq!(begin(MIB + 4), Ok(0x10_0004));
+        assert_eq!(begin(MIB - 1), Err(PvhError::Entry(MIB - 1)));
+    }
+    let made = Made::new(true);
+    let pvh = Pvh { board: true, ..kernel(&made, 0) };
+    assert_eq!(pvh.places(4 * MIB, true), Err(PvhError::Entry(0)));
+}
+
+#[test]
 fn a_file_cut_at_any_byte_is_refused() {
     for in_section in [false, true] {
         let bytes = Made { in_section, ..Made::new(true) }.bytes();
@@ -166,7 +183,7 @@ fn kernel_initrd_and_record_lie_one_behind_the_other() {
     let ram = ram(4 * MIB);
     let pvh = kernel(&Made::new(true), 5000);
     let config = BiosConfig { low_ram: ram.low_size(), ..BiosConfig::default() };
-    pvh.place(&ram, &config).unwrap();
+    pvh.place(&ram, &config, &memory_map(ram.low_size(), 0, true)).unwrap();
     let places = pvh.places(ram.low_size(), true).unwrap();
     assert_eq!(places, Places { entry: 0x10_0008, initrd: MIB + 0x3000, info: MIB + 0x5000 });
     let read = |at: u64, len: usize| {
@@ -194,7 +211,7 @@ fn kernel_initrd_and_record_lie_one_behind_the_other() {
         [(0, 4 * MIB - 0x1_0000, 1), (4 * MIB - 0x1_0000, 0x1_0000, 3), (0xfeff_8000, 0x8000, 2)]
     );
     let bare = BiosConfig { acpi: false, ..config };
-    kernel(&Made::new(false), 0).place(&ram, &bare).unwrap();
+    kernel(&Made::new(false), 0).place(&ram, &bare, &[]).unwrap();
     let info = StartInfo::get(&read(MIB + 0x3000, 56), 0, Width::Bits64);
     assert_eq!((info.rsdp_paddr, info.nr_modules, info.modlist_paddr), (0, 0, 0));
 }
@@ -204,11 +221,11 @@ fn what_does_not_fit_is_refused_before_memory_changes() {
     let big = Made { loads: vec![(MIB, vec![1; 16], 3 * MIB)], ..Made::new(true) };
     let config = BiosConfig::default();
     let ram = ram(4 * MIB);
-    let refused = |made: &Made, initrd| kernel(made, initrd).place(&ram, &config).unwrap_err();
+    let refused = |made: &Made, initrd| kernel(made, initrd).place(&ram, &config, &[]).unwrap_err();
     assert_eq!(refused(&big, 0), PvhError::Kernel(4 * MIB));
     assert_eq!(refused(&Made::new(true), 3 << 20), PvhError::Initrd(3 * MIB));
     let long = Pvh { command_line: "x".repeat(4096), ..kernel(&Made::new(true), 0) };
-    assert_eq!(long.place(&ram, &config), Err(PvhError::CommandLine));
+    assert_eq!(long.place(&ram, &config, &[]), Err(PvhError::CommandLine));
     assert_eq!(ram.read_u64(GuestPhys(MIB)), Some(u64::MAX));
     assert_eq!(ram.read_u64(GuestPhys(4 * MIB - 0x1_0000)), Some(u64::MAX));
 }

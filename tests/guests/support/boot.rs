@@ -159,6 +159,7 @@ global_asm!(
     ".code32",
     "jmp protected",
     // Xen's PVH protocol begins here: protected mode, flat, EBX at the start info record.
+    ".globl pvh_start",
     "pvh_start: mov [pvh_info], ebx",
     "cld",
     "lgdt [gdt_pointer]",

@@ -38,8 +38,22 @@ fn kernel(code: &[u8]) -> Vec<u8> {
 
 fn guest(vcpus: usize) -> Guest {
     let image = kernel(&[0x90; 64]).leak();
-    let pvh = Some(Pvh { image, initrd: b"an initrd", command_line: "console=hvc0".into() });
+    let command_line = "console=hvc0".into();
+    let pvh = Some(Pvh { image, initrd: b"an initrd", command_line, board: false });
     Guest::with(Setup { low: 4 * MIB, high: 2 * MIB, vcpus, xen: true, pvh, ..Setup::default() })
+}
+
+/// The same file in place of a PC's firmware: it begins at its header's entry.
+fn firmware() -> Guest {
+    let mut image = kernel(&[0x90; 64]);
+    image[24..28].copy_from_slice(&(KERNEL as u32 + 8).to_le_bytes());
+    let pvh = Some(Pvh {
+        image: image.leak(),
+        initrd: b"",
+        command_line: String::new(),
+        board: true,
+    });
+    Guest::with(Setup { low: 4 * MIB, high: 2 * MIB, xen: true, pvh, ..Setup::default() })
 }
 
 /// Power-on as after a shutdown for a reboot.
@@ -211,4 +225,28 @@ fn the_last_vcpu_that_halts_with_interrupts_closed_switches_the_guest_off() {
 
 fn message(mode: DeliveryMode, dest: u32) -> Message {
     Message { mode, vector: 1, dest, logical: false, level: false }
+}
+
+#[test]
+fn an_elf_file_in_place_of_firmware_starts_the_same_way_with_the_pc_around_it() {
+    let mut guest = firmware();
+    for _ in 0..2 {
+        let vcpu = &guest.vcpus[0];
+        assert_eq!((vcpu.rip, vcpu.reg(SysReg::Cr0)), (KERNEL + 8, cr0::ET | cr0::PE));
+        assert_eq!(guest.load(KERNEL + 8, 8), 0x9090_9090_9090_9090);
+        let info = vcpu.gprs().rbx();
+        assert_eq!(guest.load(info, 4), 0x336e_c578);
+        assert_eq!(guest.load(info + 32, 8), 0, "the tables are for the firmware to make");
+        // RAM has its hole for the screen: 640 KiB, from 1 MiB on, from 4 GiB on.
+        let map = guest.load(info + 40, 8);
+        let pieces = (0..guest.load(info + 48, 4)).map(|n| guest.load(map + 24 * n, 8));
+        assert_eq!(pieces.collect::<Vec<_>>(), [0, MIB, 1 << 32]);
+        // The PC is there: both interrupt controllers' masks, the PCI host bridge, the HPET.
+        assert_eq!(guest.outp(0x21, 1, 0xa5), None);
+        assert_eq!(guest.inp(0x21, 1), 0xa5);
+        assert_eq!(guest.outp(0xcf8, 4, 0x8000_0000), None);
+        assert_eq!(guest.inp(0xcfc, 4), 0x1237_8086);
+        guest.store(KERNEL, 2, 0xff);
+        again(&mut guest);
+    }
 }

@@ -14,6 +14,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("kernel:FLAVOUR[:APPEND]", "the same kernel and initramfs without boot loader"),
     ("pvh:FLAVOUR[:APPEND]", "the same as a PVH guest, its console on Xen's"),
     ("pvh-selfcheck:FLAVOUR[:APPEND]", "the same with a disk; the guest checks its machine"),
+    ("firmware-own:NAME", "a guest kernel of ours in place of a PC's firmware, as an ELF file"),
     ("pvh-own:NAME[:APPEND]", "a guest kernel of ours, started by its PVH note"),
     ("uefi:FLAVOUR[:APPEND]", "GRUB ISO for UEFI, with OVMF as the firmware"),
     ("selfcheck:FLAVOUR[:APPEND]", "GRUB ISO and a disk; the guest checks its machine"),
@@ -144,6 +145,7 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             super::write_if_changed(&module, MODULE)?;
             media.initrd = Some(module);
         }
+        "firmware-own" => media.firmware = Some(super::own::kernel(rest, offline)?),
         "own" => media.floppy = Some(super::own::image(rest, offline)?),
         "seabios" => {
             media = prepare(packages, rest, offline)?;
