@@ -31,6 +31,12 @@ pub struct Injection {
     pub length: u32,
 }
 
+/// Whether VM-exit interruption information is of INT1.
+#[must_use]
+pub const fn is_int1(info: u32) -> bool {
+    info & TYPE == PRIVILEGED_SOFTWARE_EXCEPTION
+}
+
 /// What to write for an event. `real_mode`: exceptions push no error code there, and entry refuses
 /// one.
 #[must_use]

@@ -10,7 +10,7 @@ use crate::hw;
 use arch::control::{cr0, cr4, efer};
 use arch::event::vector;
 use arch::exit::CrAccess;
-use arch::{Exit, SysReg, Vcpu};
+use arch::{Blocking, Event, EventKind, Exit, SysReg, Vcpu};
 
 /// What to do about an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,10 @@ impl VmxVcpu {
                 hw::call_machine_check_handler();
                 After::Give(Exit::HostNmi)
             }
+            vector::DB if event::is_int1(info) => {
+                self.repeat_int1();
+                After::Enter
+            }
             vector::DB => {
                 // Intercepted, it has not changed DR6 and DR7 yet.
                 let cause = self.vmcs.get_current(f::EXIT_QUALIFICATION);
@@ -80,6 +84,18 @@ impl VmxVcpu {
             }
             _ => After::Decode,
         }
+    }
+
+    /// INT1 ends in #DB as INT 1 does, behind the instruction and with no cause in DR6; as it was intercepted, it has not
+    /// been executed.
+    fn repeat_int1(&mut self) {
+        let insn_len = self.vmcs.get_current(f::INSTRUCTION_LENGTH) as u8;
+        let kind = EventKind::PrivilegedSoftwareException;
+        self.inject(Some(Event { kind, vector: vector::DB, error_code: None, insn_len }));
+        // The delivery ends a shadow of MOV SS and the single step that was pending in it.
+        let blocking = self.blocking();
+        self.set_blocking(Blocking { shadow: false, ..blocking });
+        self.vmcs.set_current(f::PENDING_DEBUG, 0);
     }
 
     /// A write that changes no more of the host's bits than what is only a shadow (NE, CD, NW, MCE)

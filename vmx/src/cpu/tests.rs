@@ -214,6 +214,22 @@ fn a_debug_exception_updates_dr6_and_clears_gd() {
 }
 
 #[test]
+fn int1_is_delivered_behind_the_instruction_and_has_no_cause_in_dr6() {
+    let mut vcpu = vcpu();
+    vcpu.set_rflags(rflags::IF | rflags::TF);
+    vcpu.set_blocking(Blocking { shadow: true, nmi: false });
+    let dr6 = vcpu.reg(SysReg::Dr6);
+    let fields = [(f::EXIT_INTERRUPTION, 0x8000_0501), (f::INSTRUCTION_LENGTH, 1)];
+    exited(&mut vcpu, reason::EXCEPTION_OR_NMI, &fields);
+    assert_eq!(vcpu.own(reason::EXCEPTION_OR_NMI), own::After::Enter);
+    let kind = EventKind::PrivilegedSoftwareException;
+    let int1 = Event { kind, vector: 1, error_code: None, insn_len: 1 };
+    assert_eq!(vcpu.pending_event(), Some(int1));
+    assert_eq!((vcpu.reg(SysReg::Dr6), vcpu.blocking().shadow), (dr6, false));
+    assert_eq!(vcpu.vmcs.get(f::PENDING_DEBUG), 0);
+}
+
+#[test]
 fn host_events_are_handled_and_reported() {
     let mut vcpu = vcpu();
     exited(&mut vcpu, 0, &[(f::EXIT_INTERRUPTION, 0x8000_0202)]);
