@@ -20,9 +20,9 @@ const LDT: u32 = 2;
 const BUSY_16: u32 = 3;
 const BUSY_32: u32 = 11;
 
-/// `segment` for `reg` with the bits that entry checks put right.
+/// `segment` for `reg` with the bits that entry checks put right. `v86`: of a guest in virtual-8086 mode.
 #[must_use]
-pub const fn legal(reg: SegReg, mut segment: Segment) -> Segment {
+pub const fn legal(reg: SegReg, mut segment: Segment, v86: bool) -> Segment {
     segment.access &= DEFINED;
     match reg {
         SegReg::Gdtr | SegReg::Idtr => {
@@ -48,10 +48,10 @@ pub const fn legal(reg: SegReg, mut segment: Segment) -> Segment {
             }
         }
         SegReg::Cs => {
-            // CS has no unusable state. Data types are what real mode leaves: with them DPL is 0.
+            // CS has no unusable state. Data types are what real mode leaves: with them DPL is 0, but 3 in virtual-8086 mode.
             segment.access &= !Segment::UNUSABLE;
             segment.access |= Segment::P | S | ACCESSED;
-            if segment.access & CODE == 0 {
+            if segment.access & CODE == 0 && !v86 {
                 segment.access = segment.access & !(TYPE | 3 << 5) | 3;
             }
             if segment.access & Segment::L != 0 {
@@ -94,6 +94,10 @@ const fn granularity(mut segment: Segment) -> Segment {
 mod tests {
     use super::*;
 
+    const fn legal(reg: SegReg, segment: Segment) -> Segment {
+        super::legal(reg, segment, false)
+    }
+
     const fn with(access: u32, limit: u32) -> Segment {
         Segment { selector: 0x2c, base: 0x1000, limit, access }
     }
@@ -132,6 +136,12 @@ mod tests {
     #[test]
     fn a_data_segment_in_cs_has_dpl_0() {
         assert_eq!(legal(SegReg::Cs, with(0xf2, 0xffff)).access, 0x93);
+    }
+
+    #[test]
+    fn but_in_virtual_8086_mode_it_has_dpl_3() {
+        let segment = with(0xf3, 0xffff);
+        assert_eq!(super::legal(SegReg::Cs, segment, true), segment);
     }
 
     #[test]

@@ -211,12 +211,7 @@ impl Pvh {
     }
 
     /// The record and what it points to, as bytes from [`Places::info`] on.
-    fn start_info(
-        &self,
-        places: &Places,
-        rsdp: Option<u64>,
-        map: &[(u64, u64, u32)],
-    ) -> Vec<u8> {
+    fn start_info(&self, places: &Places, rsdp: Option<u64>, map: &[(u64, u64, u32)]) -> Vec<u8> {
         let Places { initrd, info: at, .. } = *places;
         let modules = u32::from(!self.initrd.is_empty());
         let info = StartInfo {

@@ -47,12 +47,8 @@ fn guest(vcpus: usize) -> Guest {
 fn firmware() -> Guest {
     let mut image = kernel(&[0x90; 64]);
     image[24..28].copy_from_slice(&(KERNEL as u32 + 8).to_le_bytes());
-    let pvh = Some(Pvh {
-        image: image.leak(),
-        initrd: b"",
-        command_line: String::new(),
-        board: true,
-    });
+    let pvh =
+        Some(Pvh { image: image.leak(), initrd: b"", command_line: String::new(), board: true });
     Guest::with(Setup { low: 4 * MIB, high: 2 * MIB, xen: true, pvh, ..Setup::default() })
 }
 

@@ -199,8 +199,8 @@ impl VmxVcpu {
     }
 
     pub(super) fn write_segment(&mut self, reg: SegReg, segment: Segment) {
-        let segment = legal(reg, segment);
         let vmcs = &self.vmcs;
+        let segment = legal(reg, segment, vmcs.get(f::RFLAGS) & rflags::VM != 0);
         let (base, limit) = match reg {
             SegReg::Gdtr => (f::GDTR_BASE, f::GDTR_LIMIT),
             SegReg::Idtr => (f::IDTR_BASE, f::IDTR_LIMIT),
