@@ -2,6 +2,7 @@
 //!
 //! Leaves are computed once; an exit looks one up and patches the bits that follow the vCPU's state.
 
+use crate::viridian::{self, Groups};
 use crate::xen;
 use alloc::vec::Vec;
 
@@ -91,6 +92,7 @@ pub struct CpuidPolicy {
     leaf_d: [Regs; SUBLEAVES as usize],
     hypervisor: Regs,
     xen: Option<xen::cpuid::Asked>,
+    viridian: Option<Groups>,
     extended: Vec<Regs>,
     vcpus: u32,
     x2apic_shift: u32,
@@ -150,6 +152,7 @@ impl CpuidPolicy {
             }),
             hypervisor,
             xen: None,
+            viridian: None,
             extended,
             vcpus,
             x2apic_shift: u32::BITS - (vcpus.max(1) - 1).leading_zeros(),
@@ -230,14 +233,24 @@ impl CpuidPolicy {
         regs
     }
 
-    /// Xen's leaves, or without Xen's interface a name that makes no guest believe in another.
+    /// Viridian's leaves, Xen's, or without either a name that makes no guest believe in another.
     #[cold]
     fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, vcpu: u32) -> Regs {
+        if let Some(groups) = self.viridian
+            && leaf < xen::cpuid::SECOND_LEAF
+        {
+            return viridian::cpuid::leaf(leaf, groups, self.vcpus);
+        }
         match &self.xen {
             Some(asked) => xen::cpuid::leaf(leaf, subleaf, &xen::cpuid::Asked { vcpu, ..*asked }),
             None if leaf == 0x4000_0000 => self.hypervisor,
             None => [0; 4],
         }
+    }
+
+    /// Shows Viridian's leaves.
+    pub fn show_viridian(&mut self, groups: Groups) {
+        self.viridian = Some(groups);
     }
 
     /// Shows Xen's leaves.

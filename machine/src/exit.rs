@@ -274,7 +274,7 @@ impl Machine {
     fn rdmsr<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> Resume {
         let msr = vcpu.gprs().rcx() as u32;
         // Priorities, vectors in service and requests.
-        if matches!(msr, 0x808 | 0x80a | 0x810..=0x827) {
+        if matches!(msr, 0x808 | 0x80a | 0x810..=0x827 | 0x4000_0072) {
             self.take_apic(cpu, vcpu);
             self.take_tpr(cpu, vcpu);
         }

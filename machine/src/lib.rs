@@ -39,6 +39,7 @@ pub mod pvh;
 mod reset;
 pub mod stats;
 mod taskswitch;
+pub mod viridian;
 pub mod xen;
 
 pub use changer::ChangeError;
@@ -65,6 +66,7 @@ use inbox::Inbox;
 use memmap::{Flat, MemMap};
 use pvh::Pvh;
 use spin::Mutex;
+use viridian::{Groups, Viridian};
 use xen::time::Pvclock;
 use xen::{Xen, XenConfig};
 
@@ -99,6 +101,8 @@ pub struct MachineConfig {
     pub firmware_files: Vec<(&'static str, &'static [u8])>,
     /// Xen's interface, if the guest is to find it.
     pub xen: Option<XenConfig>,
+    /// Parts of Hyper-V's interface, if the guest is to find it.
+    pub viridian: Option<Groups>,
 }
 
 /// One guest computer. Shared by the CPUs that run its vCPUs.
@@ -132,6 +136,8 @@ pub struct Machine {
     stop: Mutex<Option<Why>>,
     /// Xen's interface.
     pub(crate) xen: Option<Xen>,
+    /// Hyper-V's.
+    pub(crate) viridian: Option<Viridian>,
 }
 
 impl Machine {
@@ -153,6 +159,7 @@ impl Machine {
             pvh,
             firmware_files,
             xen,
+            viridian,
         } = config;
         let vcpus = vcpus.max(1);
         let plugged = bios_config.plugged.clamp(1, vcpus);
@@ -172,7 +179,14 @@ impl Machine {
             xen.hub.memories.insert(xen.domid, ram, holes.clone());
             let Pvclock { mul, shift } = Pvclock::new(&clock);
             let (domid, tsc_khz) = (xen.domid.0.into(), clock.tsc_khz() as u32);
-            cpuid.show_xen(xen::cpuid::Asked { vcpu: 0, domid, tsc_khz, mul, shift });
+            let first = match viridian {
+                None => xen::cpuid::FIRST_LEAF,
+                Some(_) => xen::cpuid::SECOND_LEAF,
+            };
+            cpuid.show_xen(xen::cpuid::Asked { first, vcpu: 0, domid, tsc_khz, mul, shift });
+        }
+        if let Some(groups) = viridian {
+            cpuid.show_viridian(groups);
         }
         bios_config.low_ram = memmap.low_ram();
         bios_config.high_ram = memmap.high_ram();
@@ -214,6 +228,7 @@ impl Machine {
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
             xen,
+            viridian: viridian.map(Viridian::new),
         }
     }
 
@@ -293,6 +308,9 @@ impl Machine {
         self.plugged.1.store(self.plugged.0, Ordering::Release);
         self.bios_io.lock().forget();
         let now = self.now(host);
+        if let Some(viridian) = &self.viridian {
+            viridian.reset();
+        }
         let drives = self.drives.lock().clone();
         self.on_board(host, |board, fx| {
             board.reset(now, fx);

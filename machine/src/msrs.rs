@@ -4,8 +4,9 @@
 use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
+use crate::viridian;
 use crate::xen::SVR;
-use crate::xen::cpuid::HYPERCALL_MSR;
+use crate::xen::cpuid::{HYPERCALL_MSR, HYPERCALL_MSR_VIRIDIAN};
 use arch::control::{cr0, efer};
 use arch::{Fault, SysReg, Vcpu};
 use devmodel::lapic::LapicEffect;
@@ -62,6 +63,8 @@ pub(crate) struct Msrs {
     tsc_adjust: u64,
     tsc_aux: u64,
     hwcr: u64,
+    /// Viridian's page of this vCPU, as the guest wrote it.
+    pub(crate) vp_assist: u64,
     /// The first unknown MSRs, so that each is logged once.
     unknown: [u32; 16],
 }
@@ -77,6 +80,7 @@ impl Default for Msrs {
             tsc_adjust: 0,
             tsc_aux: 0,
             hwcr: 0,
+            vp_assist: 0,
             unknown: [0; 16],
         }
     }
@@ -127,7 +131,7 @@ impl Msrs {
         Ok(())
     }
 
-    fn log_unknown(&mut self, vcpu: usize, msr: u32, write: Option<u64>) {
+    pub(crate) fn log_unknown(&mut self, vcpu: usize, msr: u32, write: Option<u64>) {
         if self.unknown.contains(&msr) {
             return;
         }
@@ -182,7 +186,7 @@ impl Machine {
             | MTRR_DEF_TYPE => cpu.msrs.mtrr(msr).map(|cell| *cell).ok_or(Fault::GP0),
             MISC_ENABLE => Ok(cpu.msrs.misc_enable),
             // Where the hypercall page is cannot be read.
-            HYPERCALL_MSR if self.xen.is_some() => Ok(0),
+            _ if self.is_hypercall_msr(msr) => Ok(0),
             // Locked, VMX off.
             FEATURE_CONTROL => Ok(1),
             PLATFORM_ID | MCG_CAP | MCG_STATUS | BIOS_UPDT_TRIG => Ok(0),
@@ -194,11 +198,22 @@ impl Machine {
             // SVM disabled and locked.
             VM_CR if self.cpuid.is_amd() => Ok(0x18),
             _ if self.is_quiet_amd_msr(msr) => Ok(0),
-            _ => {
-                cpu.msrs.log_unknown(cpu.id, msr, None);
-                Err(Fault::GP0)
-            }
+            _ => match &self.viridian {
+                Some(known) if viridian::MSRS.contains(&msr) => {
+                    self.read_viridian_msr(known, (cpu, vcpu), host, msr)
+                }
+                _ => {
+                    cpu.msrs.log_unknown(cpu.id, msr, None);
+                    Err(Fault::GP0)
+                }
+            },
         }
+    }
+
+    /// Whether it is the MSR of Xen's hypercall page.
+    fn is_hypercall_msr(&self, msr: u32) -> bool {
+        let own = if self.viridian.is_some() { HYPERCALL_MSR_VIRIDIAN } else { HYPERCALL_MSR };
+        msr == own && self.xen.is_some()
     }
 
     /// AMD registers that systems touch without asking CPUID: read as 0, writes ignored. Linux
@@ -297,11 +312,16 @@ impl Machine {
             SYSCFG | VM_CR if self.cpuid.is_amd() => {}
             HWCR if self.cpuid.is_amd() => cpu.msrs.hwcr = value & !(1 << 24),
             _ if self.is_quiet_amd_msr(msr) => {}
-            HYPERCALL_MSR if self.xen.is_some() => return self.write_hypercall_page(value),
-            _ => {
-                cpu.msrs.log_unknown(cpu.id, msr, Some(value));
-                return Err(Fault::GP0);
-            }
+            _ if self.is_hypercall_msr(msr) => return self.write_hypercall_page(value),
+            _ => match &self.viridian {
+                Some(known) if viridian::MSRS.contains(&msr) => {
+                    return self.write_viridian_msr(known, (cpu, vcpu), host, (msr, value));
+                }
+                _ => {
+                    cpu.msrs.log_unknown(cpu.id, msr, Some(value));
+                    return Err(Fault::GP0);
+                }
+            },
         }
         Ok(())
     }

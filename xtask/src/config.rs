@@ -117,7 +117,7 @@ pub fn read(file: &Path) -> Result<Read> {
     if clean_name(&config.name) != config.name {
         let line = line_of("name").unwrap_or(0);
         bail!(
-            "{name}:{line}: name: \"{}\" is not allowed; allowed are up to 32 of A-Z a-z 0-9 _ . -",
+            "{name}:{line}: name: \"{}\" is not allowed; allowed are up to 64 of A-Z a-z 0-9 _ . -",
             config.name.escape_debug()
         );
     }
@@ -195,7 +195,7 @@ fn value_of(entry: &Entry) -> (String, Value) {
 /// A guest's name from any text: what a line of the control channel can hold.
 pub fn clean_name(text: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
-    text.chars().map(keep).take(32).collect()
+    text.chars().map(keep).take(64).collect()
 }
 
 /// Writes settings as a configuration file.

@@ -188,7 +188,9 @@ impl<'a, B: Backend> Builder<'a, B> {
                 wall_seconds: wall_clock,
                 uuid: config.uuid.unwrap_or_else(|| numbered(id)),
                 platform_pci: config.xen_platform_pci,
+                limits: config.limits,
             }),
+            viridian: config.viridian,
         });
         machine.hide(!config.pae, !config.nx);
         let store = &mut Store::default();

@@ -7,6 +7,9 @@ use super::{
     Action, BootFrom, Firmware, GuestConfig, GuestKind, MAX_MEMORY, MAX_VCPUS, MIN_MEMORY, Serial,
     cpus, vif,
 };
+use crate::viridian::Groups;
+use crate::xen::grants::{MAPS_PER_FRAME, MAX_MAPS};
+use crate::xen::{Limits, MAX_PORT};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -30,6 +33,7 @@ struct Draft {
     ramdisk: u32,
     localtime: u32,
     xen: u32,
+    viridian: u32,
 }
 
 /// A fault, with its line where that is another than the value's first.
@@ -211,9 +215,31 @@ const KEYS: &[(&str, Setter)] = &[
         draft.xen = line;
         set(&mut config.xen, yes_or_no(value))
     }),
-    ("viridian", |_, _, _, value| match yes_or_no(value)? {
-        false => Ok(()),
-        true => Err(Problem::Conflict("Hyper-V's interface is not offered; leave it out").into()),
+    ("viridian", |config, draft, line, value| {
+        draft.viridian = line;
+        config.viridian = match value {
+            Value::Atom(_) => yes_or_no(value)?.then_some(Groups::DEFAULTS),
+            Value::List(list) => viridian(list)?,
+        };
+        Ok(())
+    }),
+    ("max_event_channels", |config, _, _, value| {
+        // More than the interface has is all that it has, as in xl.
+        let ports: u32 = number(value, 1, i64::from(i32::MAX), "")?;
+        config.limits.max_port = ports.min(MAX_PORT);
+        Ok(())
+    }),
+    ("max_grant_frames", |config, _, _, value| {
+        let most = i64::from(Limits::default().grant_frames);
+        set(&mut config.limits.grant_frames, number(value, 1, most, ""))
+    }),
+    ("max_maptrack_frames", |config, _, _, value| {
+        let frames: u32 = number(value, 1, i64::from(MAX_MAPS / MAPS_PER_FRAME), "")?;
+        config.limits.maps = frames * MAPS_PER_FRAME;
+        Ok(())
+    }),
+    ("max_grant_version", |config, _, _, value| {
+        set(&mut config.limits.grants_v2, number(value, 1, 2, "").map(|n: u8| n == 2))
     }),
     ("hpet", |config, _, _, value| set(&mut config.hpet, yes_or_no(value))),
     ("acpi", |config, _, _, value| set(&mut config.acpi, yes_or_no(value))),
@@ -290,7 +316,7 @@ fn check_length(value: &Value) -> Result<(), At> {
 /// Keys against each other.
 fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Located)> {
     let Draft { name, maxmem, maxvcpus, cmdline, root, extra, .. } = draft;
-    let Draft { firmware, ramdisk, localtime, xen, .. } = draft;
+    let Draft { firmware, ramdisk, localtime, xen, viridian, .. } = draft;
     config.name = name.ok_or(("name", (0, Problem::Missing)))?;
     config.max_memory_mib = config.memory_mib;
     if let Some((line, mib)) = maxmem {
@@ -340,6 +366,9 @@ fn weigh(config: &mut GuestConfig, draft: Draft) -> Result<(), (&'static str, Lo
         && let Some(line) = firmware
     {
         return Err(("firmware", (line, Problem::Conflict("not with type = \"pvh\""))));
+    }
+    if config.kind == GuestKind::Pvh && config.viridian.is_some() {
+        return Err(("viridian", (viridian, Problem::Conflict("not with type = \"pvh\""))));
     }
     if config.kind == GuestKind::Pvh && !config.xen {
         return Err(("xen", (xen, Problem::Conflict("must be 1 with type = \"pvh\""))));
@@ -445,6 +474,28 @@ fn number<T: TryFrom<i64>>(
 
 fn yes_or_no(value: &Value) -> Result<bool, Problem> {
     number::<u8>(value, 0, 1, "").map(|n| n != 0)
+}
+
+/// Groups by their names, or with `!` without them, in their order.
+fn viridian(list: &[Atom]) -> Result<Option<Groups>, At> {
+    let mut all = Groups::empty();
+    for atom in list {
+        let (name, wanted) = match atom.text.strip_prefix('!') {
+            Some(name) => (name, false),
+            None => (atom.text.as_str(), true),
+        };
+        let Some(groups) = Groups::named(name) else {
+            let allowed = "base, freq, time_ref_count, reference_tsc, apic_assist, crash_ctl, defaults and all";
+            let problem = Problem::NotAllowed { value: name.into(), allowed, near: None };
+            return Err(At { line: Some(atom.line), problem });
+        };
+        all.set(groups, wanted);
+    }
+    match (all.is_empty(), all.contains(Groups::BASE)) {
+        (true, _) => Ok(None),
+        (false, true) => Ok(Some(all)),
+        (false, false) => Err(Problem::Conflict("the other groups need \"base\"").into()),
+    }
 }
 
 /// Whether there is a frame buffer. How xl would show it does not matter: the hypervisor shows it.

@@ -19,6 +19,8 @@ pub use error::{ConfigError, Problem};
 pub use syntax::{Atom, Entry, Value};
 pub use vif::VifConfig;
 
+use crate::viridian::Groups;
+use crate::xen::Limits;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -143,6 +145,10 @@ pub struct GuestConfig {
     pub xen_platform_pci: bool,
     /// `xen`: whether Xen's CPUID leaves and hypercalls are there; default yes. Not in xl.
     pub xen: bool,
+    /// `max_event_channels`, `max_grant_frames`, `max_maptrack_frames`, `max_grant_version`; default all that there is.
+    pub limits: Limits,
+    /// `viridian`: which parts of Hyper-V's interface are there; default none.
+    pub viridian: Option<Groups>,
     /// `hpet`; default yes.
     pub hpet: bool,
     /// `acpi`; default yes.
@@ -196,6 +202,8 @@ impl GuestConfig {
             on_watchdog: Action::Destroy,
             xen_platform_pci: true,
             xen: true,
+            limits: Limits::default(),
+            viridian: None,
             hpet: true,
             acpi: true,
             apic: true,

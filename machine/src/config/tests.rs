@@ -149,6 +149,41 @@ fn a_kernel_takes_its_command_line_as_xl_joins_it() {
 }
 
 #[test]
+fn viridian_is_a_number_or_a_list_of_groups() {
+    assert_eq!(good("viridian = 0").viridian, None);
+    assert_eq!(good("viridian = 1").viridian, Some(Groups::DEFAULTS));
+    assert_eq!(good("viridian = []").viridian, None);
+    assert_eq!(good("viridian = ['!all']").viridian, None);
+    let all = good("viridian = ['all', '!crash_ctl']").viridian;
+    assert_eq!(all, Some(Groups::all() - Groups::CRASH_CTL));
+    let some = good("viridian = [ \"base\", \"reference_tsc\" ]").viridian;
+    assert_eq!(some, Some(Groups::BASE | Groups::REFERENCE_TSC));
+    assert_eq!(
+        bad("viridian = ['base',\n'synic']"),
+        "t.cfg:3: viridian: \"synic\" is not allowed; allowed is base, freq, time_ref_count, reference_tsc, \
+         apic_assist, crash_ctl, defaults and all"
+    );
+    assert!(bad("viridian = ['freq']").ends_with("the other groups need \"base\""));
+    assert!(bad("viridian = 2").contains("allowed is 0 to 1"));
+    assert!(
+        bad("type = 'pvh'\nkernel = 'x'\nviridian = 1").contains("t.cfg:4: viridian: not with")
+    );
+}
+
+#[test]
+fn limits_of_xen_s_interface_are_those_of_xl() {
+    let limits =
+        good("max_event_channels = 1023\nmax_grant_frames = 8\nmax_maptrack_frames = 2").limits;
+    assert_eq!((limits.max_port, limits.grant_frames, limits.maps), (1023, 8, 1024));
+    assert!(limits.grants_v2 && !good("max_grant_version = 1").limits.grants_v2);
+    assert_eq!(good("max_event_channels = 2147483647").limits, Limits::default());
+    assert!(bad("max_event_channels = 0").contains("allowed is 1 to"));
+    assert!(bad("max_grant_frames = 65").contains("allowed is 1 to 64"));
+    assert!(bad("max_maptrack_frames = 65").contains("allowed is 1 to 64"));
+    assert!(bad("max_grant_version = 3").contains("allowed is 1 to 2"));
+}
+
+#[test]
 fn devices_that_another_guest_serves_name_it() {
     let config = good(
         "disk=[ 'backend=storage,vdev=xvdb,access=ro,target=/dev/vg/a,b', 'x,raw,hda,w' ]\n\

@@ -4,11 +4,13 @@ use crate::cpuid::Regs;
 use pvdrivers::abi::cpuid as xen;
 use pvdrivers::abi::version::VERSION;
 
-pub use xen::HYPERCALL_MSR;
+pub use xen::{FIRST_LEAF, HYPERCALL_MSR, HYPERCALL_MSR_VIRIDIAN, SECOND_LEAF};
 
 /// What the leaves say of the guest's clock and of the asking vCPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
+    /// The first leaf: [`FIRST_LEAF`], or behind Viridian's [`SECOND_LEAF`].
+    pub first: u32,
     /// Which vCPU asks.
     pub vcpu: u32,
     /// Which domain it is.
@@ -24,13 +26,14 @@ pub struct Asked {
 /// What CPUID gives for a leaf from 4000_0000h on.
 #[must_use]
 pub fn leaf(leaf: u32, subleaf: u32, asked: &Asked) -> Regs {
-    let Asked { vcpu, domid, tsc_khz, mul, shift } = *asked;
+    let Asked { first, vcpu, domid, tsc_khz, mul, shift } = *asked;
     let [b, c, d] = xen::SIGNATURE;
-    match (leaf.wrapping_sub(xen::FIRST_LEAF), subleaf) {
-        (0, _) => [xen::FIRST_LEAF + xen::LAST_LEAF, b, c, d],
+    let msr = if first == FIRST_LEAF { HYPERCALL_MSR } else { HYPERCALL_MSR_VIRIDIAN };
+    match (leaf.wrapping_sub(first), subleaf) {
+        (0, _) => [first + xen::LAST_LEAF, b, c, d],
         (1, _) => [VERSION, 0, 0, 0],
         // One hypercall page.
-        (2, _) => [1, HYPERCALL_MSR, 0, 0],
+        (2, _) => [1, msr, 0, 0],
         // TSC mode 0, incarnation 0.
         (3, 0) => [xen::HOST_TSC_RELIABLE, 0, tsc_khz, 0],
         // The offset is 0: the guest's TSC began with the guest.
@@ -49,7 +52,8 @@ pub fn leaf(leaf: u32, subleaf: u32, asked: &Asked) -> Regs {
 mod tests {
     use super::*;
 
-    const ASKED: Asked = Asked { vcpu: 3, domid: 7, tsc_khz: 2_000_000, mul: 1 << 31, shift: 0 };
+    const ASKED: Asked =
+        Asked { first: FIRST_LEAF, vcpu: 3, domid: 7, tsc_khz: 2_000_000, mul: 1 << 31, shift: 0 };
 
     #[test]
     fn linux_finds_xen_4_17_with_one_page_and_the_vcpu() {
@@ -62,5 +66,9 @@ mod tests {
         assert_eq!(at(2)[..2], [1, HYPERCALL_MSR]);
         assert_eq!(at(4)[1..3], [3, 7]);
         assert_eq!((at(6), leaf(0x4000_0003, 9, &ASKED)), ([0; 4], [0; 4]));
+        // Behind Viridian's leaves the same, with an MSR that is not Viridian's.
+        let behind = |n: u32| leaf(0x4000_0100 + n, 0, &Asked { first: SECOND_LEAF, ..ASKED });
+        assert_eq!(behind(0), [last + 0x100, b, c, d]);
+        assert_eq!((behind(2), behind(4)), ([1, 0x4000_0200, 0, 0], at(4)));
     }
 }

@@ -17,7 +17,9 @@ use pvdrivers::{DomId, Errno};
 /// Operations that are done before the guest may take an interrupt.
 const BATCH: u64 = 32;
 /// Pages of others that a guest may have mapped.
-const MAX_MAPS: u32 = 32 * 1024;
+pub const MAX_MAPS: u32 = 32 * 1024;
+/// Mappings that one frame of Xen's list has room for (xl.cfg(5) "max_maptrack_frames").
+pub const MAPS_PER_FRAME: u32 = 512;
 
 impl Machine {
     /// `grant_table_op(cmd, uop, count)`.
@@ -236,9 +238,9 @@ impl Xen {
     /// Enters an empty grant table of the domain's into what guests share; it has left before.
     pub(super) fn join_grants(&self) -> Result<(), Errno> {
         let settings = Settings {
-            max_frames: GRANT_FRAMES_MAX as u32,
-            max_maps: MAX_MAPS,
-            version2: true,
+            max_frames: self.limits.grant_frames,
+            max_maps: self.limits.maps,
+            version2: self.limits.grants_v2,
             privileged: false,
         };
         let mut grants = self.hub.grants.lock();

@@ -130,7 +130,7 @@ impl Machine {
         vcpu: &mut V,
         host: &H,
     ) -> Resume {
-        let Some(xen) = &self.xen else { return Resume::Raise(Fault::UD) };
+        let Some(xen) = &self.xen else { return self.foreign_hypercall(vcpu, host) };
         let width = if code_bits(vcpu) == 64 { Width::Bits64 } else { Width::Bits32 };
         let outcome = if vcpu.reg(SysReg::Cr0) & cr0::PE != 0 && cpl(vcpu) == 0 {
             let call = Call::new(xen, width, vcpu.gprs());
@@ -150,6 +150,25 @@ impl Machine {
         };
         vcpu.gprs_mut().set_width(Gpr::Rax, width.bytes() as u8, value as u64);
         resume
+    }
+
+    /// VMCALL or VMMCALL of a guest that does not find Xen.
+    #[cold]
+    fn foreign_hypercall<V: Vcpu, H: Host>(&self, vcpu: &mut V, host: &H) -> Resume {
+        let wide = code_bits(vcpu) == 64;
+        if vcpu.reg(SysReg::Cr0) & cr0::PE == 0 || cpl(vcpu) != 0 {
+            return Resume::Raise(Fault::UD);
+        }
+        let value = match self.viridian_call(vcpu, wide) {
+            Some(Outcome::Yield(value)) => {
+                host.yield_turn();
+                value
+            }
+            Some(Outcome::Done(value)) => value,
+            _ => return Resume::Raise(Fault::UD),
+        };
+        vcpu.gprs_mut().set_width(Gpr::Rax, if wide { 8 } else { 4 }, value as u64);
+        Resume::Next
     }
 
     /// Those that come often have functions of their own, so that this is but a jump to them.
@@ -188,7 +207,10 @@ impl Machine {
             Hypercall::VM_ASSIST => vm_assist(call).into(),
             Hypercall::SYSCTL | Hypercall::DOMCTL | Hypercall::PLATFORM_OP => Errno::EPERM.into(),
             // physdev_op among them: no interrupt of a device comes as an event.
-            _ => Errno::ENOSYS.into(),
+            _ => match self.viridian_call(vcpu, call.width == Width::Bits64) {
+                Some(outcome) => outcome,
+                None => Errno::ENOSYS.into(),
+            },
         }
     }
 

@@ -7,9 +7,9 @@ mod claim;
 pub mod cpuid;
 mod events;
 mod exchange;
-mod grants;
+pub(crate) mod grants;
 mod hub;
-mod hypercall;
+pub(crate) mod hypercall;
 mod memory;
 pub mod params;
 mod reservation;
@@ -58,7 +58,7 @@ pub const STATUS_FRAMES_MAX: usize = 8;
 pub const PAGES: usize = GRANT_PAGES + GRANT_FRAMES_MAX + STATUS_FRAMES_MAX;
 
 /// The highest event-channel port of a guest: what the 2-level ABI has, and 127 pages of the FIFO ABI less.
-const MAX_PORT: u32 = (1 << 17) - 1;
+pub const MAX_PORT: u32 = (1 << 17) - 1;
 
 /// Guest frame of the first of the rings that a guest finds by its parameters: in the hole below
 /// 4 GiB, where Xen's tools put them, too.
@@ -79,6 +79,28 @@ pub struct XenConfig {
     pub uuid: [u8; 16],
     /// Whether the platform device is there.
     pub platform_pci: bool,
+    /// How much of the interface it may use.
+    pub limits: Limits,
+}
+
+/// How much of the interface a guest may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The highest port of an event channel, 1 to [`MAX_PORT`].
+    pub max_port: u32,
+    /// Frames of its grant table, 1 to [`GRANT_FRAMES_MAX`].
+    pub grant_frames: u32,
+    /// Mappings of others' pages, 1 to [`MAX_MAPS`](grants::MAX_MAPS).
+    pub maps: u32,
+    /// Whether its grant table may have version 2.
+    pub grants_v2: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let grant_frames = GRANT_FRAMES_MAX as u32;
+        Limits { max_port: MAX_PORT, grant_frames, maps: grants::MAX_MAPS, grants_v2: true }
+    }
 }
 
 /// One guest's side of Xen's interface.
@@ -91,6 +113,7 @@ pub struct Xen {
     pages: &'static [AtomicU64],
     wall_seconds: u64,
     uuid: [u8; 16],
+    limits: Limits,
     // Guest-visible
     pub(crate) params: Mutex<Params>,
     /// The guest's structures have 64-bit fields (Xen "hvm_latch_shinfo_size").
@@ -118,7 +141,7 @@ impl Xen {
     /// number is taken.
     #[must_use]
     pub fn new(config: XenConfig, vcpus: usize) -> Option<Xen> {
-        let XenConfig { domid, hub, pages, wall_seconds, uuid, platform_pci: _ } = config;
+        let XenConfig { domid, hub, pages, wall_seconds, uuid, platform_pci: _, limits } = config;
         if pages.len() < PAGES * PAGE_CELLS {
             return None;
         }
@@ -128,6 +151,7 @@ impl Xen {
             pages,
             wall_seconds,
             uuid,
+            limits,
             params: Mutex::new(Params::default()),
             wide: AtomicBool::new(true),
             callback_vector: AtomicU8::new(0),
@@ -148,7 +172,7 @@ impl Xen {
         let settings = Settings {
             vcpus: u16::try_from(self.vcpus.len()).map_err(|_| Errno::EINVAL)?,
             shared_info: self.shared_info(),
-            max_port: MAX_PORT,
+            max_port: self.limits.max_port,
             pirqs: 0,
             privileged: false,
         };

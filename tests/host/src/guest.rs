@@ -9,8 +9,9 @@ use arch::{
 use bios::BiosConfig;
 use devmodel::rtc::WallClock;
 use machine::pvh::Pvh;
+use machine::viridian::Groups;
 use machine::xen::shared::Shared;
-use machine::xen::{Hub, XenConfig};
+use machine::xen::{Hub, Limits, XenConfig};
 use machine::{Clock, Cpu, Drive, Machine, MachineConfig, Nic, SLOTS};
 use pvdrivers::DomId;
 use pvdrivers::event::EventChannels;
@@ -54,6 +55,10 @@ pub struct Setup {
     pub domain: Option<(DomId, &'static Hub)>,
     /// A kernel that starts by the PVH protocol; vCPUs stay as they start.
     pub pvh: Option<Pvh>,
+    /// Parts of Hyper-V's interface that it finds.
+    pub viridian: Option<Groups>,
+    /// How much of Xen's interface it may use.
+    pub limits: Limits,
 }
 
 impl Default for Setup {
@@ -69,6 +74,8 @@ impl Default for Setup {
             xen: false,
             domain: None,
             pvh: None,
+            viridian: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -134,7 +141,20 @@ impl Guest {
     /// A guest after power-on; all vCPUs in real mode at [`CODE`].
     #[must_use]
     pub fn with(setup: Setup) -> Guest {
-        let Setup { low, high, vcpus, drives, memory, nics, firmware, xen, domain, pvh } = setup;
+        let Setup {
+            low,
+            high,
+            vcpus,
+            drives,
+            memory,
+            nics,
+            firmware,
+            xen,
+            domain,
+            pvh,
+            viridian,
+            limits,
+        } = setup;
         let domain =
             domain.or_else(|| xen.then(|| (DomId(1), &*Box::leak(Box::new(Hub::new(|| 0))))));
         let starts = pvh.is_some();
@@ -167,7 +187,9 @@ impl Guest {
                 wall_seconds: 1_700_000_000,
                 uuid: *b"a guest's number",
                 platform_pci: true,
+                limits,
             }),
+            viridian,
         });
         let cpus: Vec<Cpu> = (0..vcpus).map(|n| Cpu::new(n, machine.physical_bits())).collect();
         let mocks = (0..vcpus).map(|_| MockCpu::default()).collect();

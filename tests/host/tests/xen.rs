@@ -5,7 +5,7 @@ use devmodel::apicmsg::{DeliveryMode, Message};
 use host_tests::{Call, Guest, Mode, Setup};
 use machine::Activity;
 use machine::host::Backing;
-use machine::xen::Hub;
+use machine::xen::{Hub, Limits};
 use pvdrivers::DomId;
 use pvdrivers::abi::shared_info::{SharedInfo, VcpuInfo};
 use pvdrivers::abi::{Hypercall, Layout, Width};
@@ -660,4 +660,31 @@ fn a_guest_that_ends_gives_up_other_guests_pages_and_its_own() {
     // Switched on again, it is among the others.
     assert!(taker.guest.machine.power_on(&taker.guest.host));
     assert!(hub.grants.lock().usage(DomId(2)).is_some());
+}
+
+#[test]
+fn a_guest_has_no_more_of_the_interface_than_its_configuration_gives() {
+    let limits = Limits { max_port: 4, grant_frames: 3, grants_v2: false, ..Limits::default() };
+    let mut guest = Guest::with(Setup { xen: true, limits, ..Setup::default() });
+    guest.set_mode(0, Mode::Long);
+    let mut xen = XenGuest { guest, width: Width::Bits64 };
+    // Also after a reset.
+    for _ in 0..2 {
+        assert_eq!([0; 4].map(|vcpu| xen.bind_ipi(vcpu)), [1, 2, 3, 4]);
+        let arg = event_channel::BindIpi { vcpu: 0, port: 0 };
+        let (result, _) = xen.event(event_channel::EventOp::BIND_IPI, arg);
+        assert_eq!(result, Errno::ENOSPC.code());
+        let op = grant_table::GrantOp::QUERY_SIZE.0.into();
+        let size = grant_table::QuerySize { dom: DomId::SELF.0, ..Default::default() };
+        xen.guest.machine.ram.write_slice(GuestPhys(ARG), &[0; 16]).unwrap();
+        let mut bytes = [0; 16];
+        size.store(&mut bytes, Width::Bits64).unwrap();
+        xen.guest.machine.ram.write_slice(GuestPhys(ARG), &bytes).unwrap();
+        assert_eq!(xen.call(Hypercall::GRANT_TABLE_OP, &[op, ARG, 1]), 0);
+        assert_eq!(xen.guest.load(ARG + 8, 4), 3, "max_nr_frames");
+        let op = grant_table::GrantOp::SET_VERSION.0.into();
+        xen.guest.store(ARG, 4, 2);
+        assert_eq!(xen.call(Hypercall::GRANT_TABLE_OP, &[op, ARG, 1]), Errno::ENOSYS.code());
+        assert!(xen.guest.machine.power_on(&xen.guest.host));
+    }
 }
