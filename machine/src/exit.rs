@@ -1,7 +1,7 @@
 //! THE exit match: from why a guest stopped to the verb that serves it, one line an arm.
 
 use crate::cpu::{Activity, Cpu};
-use crate::host::Host;
+use crate::host::{Backed, Host};
 use crate::insn::exec::{cpl, linear};
 use crate::memmap::Region;
 use crate::{Machine, reset};
@@ -361,7 +361,10 @@ impl Machine {
     ) -> Resume {
         let gone = region == Region::Ram && self.holes.is_absent(fault.gpa);
         let region = if gone { Region::Hole } else { region };
+        let backed = if region == Region::Ram { host.back(fault.gpa) } else { Backed::Yes };
         match region {
+            Region::Ram if backed == Backed::Never => Resume::Stop(Why::Unhandled(fault.gpa.0)),
+            Region::Ram if backed == Backed::Later => Resume::Again,
             Region::Ram if self.fill(host, fault.gpa, Perm::RWX) => Resume::Again,
             // Where second-level tables keep accessed bits, walking a guest's tables counts as
             // writing them (SDM 3C "Accessed and Dirty Flags for EPT", APM2 15.25.5).

@@ -60,6 +60,12 @@ impl Holes {
         self.absent.fetch_sub(u64::from(was), Ordering::Relaxed);
     }
 
+    /// All pages are there again. Nobody takes or puts one meanwhile.
+    pub fn clear(&self) {
+        self.bits.iter().for_each(|word| word.store(0, Ordering::Release));
+        self.absent.store(0, Ordering::Relaxed);
+    }
+
     /// Pages that were given back, in order.
     pub fn iter(&self) -> impl Iterator<Item = GuestPhys> + '_ {
         let words = (0u64..).zip(&self.bits).filter(|(_, word)| word.load(Ordering::Acquire) != 0);
@@ -109,5 +115,7 @@ mod tests {
         holes.put(places[2]);
         holes.put(places[2]);
         assert_eq!(holes.absent(), 3);
+        holes.clear();
+        assert!(holes.absent() == 0 && places.iter().all(|at| !holes.is_absent(*at)));
     }
 }

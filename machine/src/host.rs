@@ -53,6 +53,18 @@ pub enum DiskAnswer {
     Pending,
 }
 
+/// What the host has for a page of RAM that no vCPU could touch.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backed {
+    /// Memory: it can be mapped.
+    Yes,
+    /// Nothing yet: the guest is to try again, and takes interrupts before.
+    Later,
+    /// Nothing, and why that is was said: the guest ends.
+    Never,
+}
+
 /// The world outside one guest. `hv` implements it; tests script it.
 pub trait Host {
     /// The host's time-stamp counter.
@@ -80,6 +92,23 @@ pub trait Host {
     /// Puts zeroed pages where [`release`](Host::release) took some. How many of them, in order, before
     /// memory was short. No lock is held.
     fn populate(&self, pages: &[GuestPhys]) -> usize;
+
+    /// Sees to it that there is memory behind a page of RAM, which the guest has not given back but may never have
+    /// touched. No lock is held.
+    fn back(&self, _gpa: GuestPhys) -> Backed {
+        Backed::Yes
+    }
+
+    /// Pages of RAM that the guest has not given back and for which no memory is set aside.
+    fn uncovered(&self) -> u64 {
+        0
+    }
+
+    /// Takes all RAM of a guest that gets its memory as it touches it, so that it begins anew; nobody runs it.
+    /// `None`: all the guest's RAM has memory, but for what it gave back. False: memory is short.
+    fn owe_all(&self) -> Option<bool> {
+        None
+    }
 
     /// Starts a disk request.
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer;

@@ -139,6 +139,15 @@ impl Guest {
         if network { guest.with_network() } else { guest }
     }
 
+    /// Memory that it may have at the most, in MiB: `maxmem`, or what it has.
+    pub fn most_memory_mib(&self) -> u64 {
+        let most = self.settings.iter().filter_map(|(key, value)| match value {
+            Value::Number(mib) if key == "maxmem" => Some(*mib),
+            _ => None,
+        });
+        most.fold(self.memory_mib, u64::max)
+    }
+
     /// The same with a network card.
     pub fn with_network(mut self) -> Self {
         if !self.has_network() {

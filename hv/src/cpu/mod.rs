@@ -17,7 +17,7 @@ pub mod power;
 #[cfg(target_os = "none")]
 pub mod smp;
 pub mod timer;
-mod trap;
+pub mod trap;
 pub mod tsc;
 pub mod virt;
 pub mod wall;

@@ -13,6 +13,7 @@ use crate::mem::paging::translate;
 
 const NMI: u8 = 2;
 const MACHINE_CHECK: u8 = 18;
+const PAGE_FAULT: u8 = 14;
 
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
@@ -26,10 +27,27 @@ extern "C" fn rust_trap(frame: &mut Frame) {
     match frame.vector() {
         NMI => nmi(frame),
         MACHINE_CHECK => machine_check(frame),
+        PAGE_FAULT if frame.error & 1 == 0 && page_fault() => {}
         0..32 if msr::recover(frame) => {}
         0..32 => fault(frame),
         vector => irq::dispatch(vector),
     }
+}
+
+/// Who may have memory for an address at which there is none: gets it, and says whether there is some now.
+type PageFault = fn(u64) -> bool;
+
+static ON_PAGE_FAULT: spin::Once<PageFault> = spin::Once::new();
+
+/// Calls `hook` at page faults, with interrupts closed and whatever locks are held.
+pub fn on_page_fault(hook: PageFault) {
+    ON_PAGE_FAULT.call_once(|| hook);
+}
+
+fn page_fault() -> bool {
+    // SAFETY: reading CR2 has no side effect.
+    let address = unsafe { x86::controlregs::cr2() } as u64;
+    ON_PAGE_FAULT.get().is_some_and(|hook| hook(address))
 }
 
 /// APM2 8.2.3 "NMI": SERR and IOCHK show in port 61h.

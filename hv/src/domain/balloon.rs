@@ -9,6 +9,7 @@ use machine::host::Backing;
 use machine::xen::STEP;
 
 use super::backend::Backend;
+use super::memory::Frames;
 use super::{Domain, console, pv, snapshot, window};
 use crate::cpu::lock::IrqLock;
 use crate::cpu::tsc;
@@ -50,16 +51,21 @@ impl Balloon {
     }
 
     /// It has ended.
-    pub fn end_request(&self) {
+    pub fn end_request(&self, frames: &Frames) {
         let old = self.in_flight.fetch_sub(1, Ordering::SeqCst);
         assert!(old > 0, "a request ends once");
         if old == 1 {
-            self.alone(|| self.empty_quarantine());
+            self.alone(|| self.empty_quarantine(frames));
         }
     }
 
+    /// Whether no request of an emulated disk may be writing to the guest's memory.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) == 0
+    }
+
     /// Does `work` unless another CPU is at it.
-    fn alone<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
+    pub(super) fn alone<R>(&self, work: impl FnOnce() -> R) -> Option<R> {
         if self.busy.swap(true, Ordering::SeqCst) {
             return None;
         }
@@ -70,10 +76,10 @@ impl Balloon {
 
     /// Frees the frames that the guest gave back, unless a request may still write there. True if there
     /// are none.
-    fn empty_quarantine(&self) -> bool {
+    fn empty_quarantine(&self, frames: &Frames) -> bool {
         let mut kept = self.quarantine.lock();
         if self.in_flight.load(Ordering::SeqCst) == 0 {
-            kept.drain(..).for_each(|frame| frames::free(frame, Block::Page));
+            kept.drain(..).for_each(|frame| frames.free(frame));
         }
         kept.is_empty()
     }
@@ -89,7 +95,7 @@ impl<B: Backend> Domain<B> {
     /// [`Host::release`](machine::Host::release).
     pub(super) fn release_pages(&self, pages: &[GuestPhys]) -> bool {
         let done = self.balloon.alone(|| {
-            let empty = self.balloon.empty_quarantine();
+            let empty = self.balloon.empty_quarantine(&self.frames);
             if empty {
                 self.take_pages(pages);
             }
@@ -115,7 +121,7 @@ impl<B: Backend> Domain<B> {
             log::error!("{}: memory that it gave back is lost", self.name);
             self.balloon.quarantine.lock().clear();
         }
-        self.balloon.empty_quarantine();
+        self.balloon.empty_quarantine(&self.frames);
     }
 
     /// [`Host::populate`](machine::Host::populate).
@@ -166,7 +172,7 @@ impl<B: Backend> Domain<B> {
     /// Says when the balloon has reached its goal.
     pub fn tell_of_goal(&self) {
         let goal = self.balloon.goal.load(Ordering::Acquire);
-        if goal == 0 || self.machine.reservation().1 != goal {
+        if goal == 0 || self.reservation().1 != goal {
             return;
         }
         self.balloon.goal.store(0, Ordering::Release);

@@ -145,7 +145,8 @@ impl<'a, B: Backend> Builder<'a, B> {
         let pvh = self.pvh(config)?;
         let boardless = pvh.as_ref().is_some_and(|pvh| !pvh.board);
         let rom: &[u8] = if boardless { &[] } else { firmware.unwrap_or(&bios::ROM) };
-        let ram = u64::from(config.memory_mib) << 20;
+        let ram = u64::from(config.max_memory_mib) << 20;
+        let memory = u64::from(config.memory_mib) << 20;
         // A PVH guest reaches no video memory; the least is for the chip that stays idle.
         let vram = if boardless { 1 } else { u64::from(config.video_mib) } << 20;
         let short = || {
@@ -153,7 +154,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             BuildError::Memory(u64::from(config.memory_mib), free)
         };
         let xen_bytes = if config.xen { (xen::PAGES * 4096) as u64 } else { 0 };
-        let frames = Frames::new(ram, vram, rom, xen_bytes).ok_or_else(short)?;
+        let frames = Frames::new(ram, memory, vram, rom, xen_bytes).ok_or_else(short)?;
         let wall_clock = wall::unix_seconds().saturating_add_signed(config.rtc_offset_s.into());
         let mut machine = Machine::new(MachineConfig {
             ram: frames.ram(),
@@ -298,7 +299,7 @@ impl<'a, B: Backend> Builder<'a, B> {
             _ => return Ok(None),
         };
         let pvh = Pvh { image, initrd, command_line: config.cmdline.clone(), board };
-        let low = (u64::from(config.memory_mib) << 20).min(LOW_RAM_MAX);
+        let low = (u64::from(config.max_memory_mib) << 20).min(LOW_RAM_MAX);
         pvh.places(low, config.acpi).map_err(BuildError::Pvh)?;
         Ok(Some(pvh))
     }

@@ -266,8 +266,9 @@ fn each(
     mut work: impl FnMut(HostPhys, u64) -> Result<(), BlkError>,
 ) -> Result<(), BlkError> {
     let at = GuestPhys(segment.address);
-    frames.pieces(at, segment.len.into(), BlkError::Dma, |_, place, bytes| {
-        work(place.ok_or(BlkError::Dma)?, bytes)
+    frames.pieces(at, segment.len.into(), BlkError::Dma, |at, place, bytes| {
+        // A page that nobody has touched so far gets its memory now.
+        work(place.or_else(|| frames.provide(at)).ok_or(BlkError::Dma)?, bytes)
     })
 }
 

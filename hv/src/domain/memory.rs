@@ -8,8 +8,9 @@ use arch::ram::HIGH_RAM;
 use arch::slat::{Flush, Format, FrameStore, MemType, Range, Slat, SlatError};
 use arch::{GuestPhys, GuestRam, HostPhys, Perm};
 use machine::host::Backing;
-use machine::memmap::LOW_RAM_MAX;
+use machine::memmap::{LOW_RAM_MAX, SHADOW, VGA_WINDOW};
 
+use super::demand::{self, Demand};
 use super::window;
 use crate::mem::frames::{self, Block};
 use crate::mem::{self, layout};
@@ -70,6 +71,9 @@ impl FrameStore for Store {
     }
 }
 
+/// Bytes of RAM whose tables go into [`Store`]'s limbo at once: 128 tables.
+const PIECE: u64 = 256 << 20;
+
 /// Where a guest's RAM, firmware and video memory lie.
 #[derive(Debug)]
 pub struct Frames {
@@ -77,6 +81,8 @@ pub struct Frames {
     window: u64,
     /// What is in the window instead of a page that was given back: zeros, and what strayed there.
     sink: HostPhys,
+    /// The RAM comes as it is touched; then `low` and `high` are nothing.
+    demand: Option<&'static Demand>,
     /// Pages were given back or came again: the RAM is in pieces, and only the window knows where.
     scattered: AtomicBool,
     /// RAM as it was when the guest was built.
@@ -121,28 +127,30 @@ fn seen(window: u64, bytes: u64) -> &'static [AtomicU64] {
     }
     let pointer = core::ptr::with_exposed_provenance(window as usize);
     // SAFETY: all pages of the window are mapped as long as the hypervisor runs, each to a frame of the
-    // domain's or to its sink; the frames' contents are atomic integers that anybody may change.
+    // domain's or to its sink, or are when `demand::recover` has seen to them; the frames' contents are atomic integers that anybody may change.
     unsafe { core::slice::from_raw_parts(pointer, bytes as usize / 8) }
 }
 
 impl Frames {
-    /// Bytes of RAM and video memory.
+    /// Bytes of RAM, as far as it was there from the start, and of video memory.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
-        self.low_bytes + self.high_bytes + self.vram_bytes
+    pub fn bytes(&self) -> u64 {
+        let all = self.low_bytes + self.high_bytes;
+        self.demand.map_or(all, Demand::budget_bytes) + self.vram_bytes
     }
 
     /// Frames for `ram` bytes of RAM (a multiple of 4 KiB), `vram` of video memory, a copy of the firmware
-    /// image, and `xen` bytes of pages shared by Xen's interface. `None` when memory is short; then nothing was
-    /// taken for good.
+    /// image, and `xen` bytes of pages shared by Xen's interface. Of the RAM `memory` bytes are taken: if these
+    /// are not all, they come as it is touched. `None` when memory is short; then nothing was taken for good.
     #[must_use]
-    pub fn new(ram: u64, vram: u64, rom: &[u8], xen: u64) -> Option<Frames> {
+    pub fn new(ram: u64, memory: u64, vram: u64, rom: &[u8], xen: u64) -> Option<Frames> {
         let low_bytes = ram.min(LOW_RAM_MAX);
         let high_bytes = ram - low_bytes;
         let mut taken = Frames {
             window: 0,
             sink: HostPhys(0),
-            scattered: AtomicBool::new(false),
+            demand: None,
+            scattered: AtomicBool::new(memory < ram),
             low: HostPhys(0),
             low_bytes: 0,
             high: HostPhys(0),
@@ -154,11 +162,16 @@ impl Frames {
             xen: HostPhys(0),
             xen_bytes: 0,
         };
-        let filled = taken.fill(low_bytes, high_bytes, vram, rom);
+        let filled = if memory < ram {
+            (taken.low_bytes, taken.high_bytes) = (low_bytes, high_bytes);
+            taken.fill_others(vram, rom)
+        } else {
+            taken.fill(low_bytes, high_bytes).and_then(|()| taken.fill_others(vram, rom))
+        };
         let filled = filled.and_then(|()| {
             (taken.xen, taken.xen_bytes) = (zeroed(xen)?, xen);
             taken.sink = zeroed(layout::PAGE)?;
-            taken.open_window()
+            taken.open_window(memory)
         });
         if filled.is_none() {
             taken.give_back();
@@ -166,9 +179,13 @@ impl Frames {
         filled.map(|()| taken)
     }
 
-    fn fill(&mut self, low: u64, high: u64, vram: u64, rom: &[u8]) -> Option<()> {
+    fn fill(&mut self, low: u64, high: u64) -> Option<()> {
         (self.low, self.low_bytes) = (zeroed(low)?, low);
         (self.high, self.high_bytes) = (zeroed(high)?, high);
+        Some(())
+    }
+
+    fn fill_others(&mut self, vram: u64, rom: &[u8]) -> Option<()> {
         (self.vram, self.vram_bytes) = (zeroed(vram)?, vram);
         let rom_bytes = layout::up(rom.len() as u64, layout::PAGE);
         (self.rom, self.rom_bytes) = (zeroed(rom_bytes)?, rom_bytes);
@@ -179,18 +196,28 @@ impl Frames {
     }
 
     /// Shows the RAM in the hypervisor's address space.
-    fn open_window(&mut self) -> Option<()> {
+    fn open_window(&mut self, memory: u64) -> Option<()> {
         let end = if self.high_bytes == 0 { self.low_bytes } else { HIGH_RAM + self.high_bytes };
         self.window = window::open(end)?;
+        let (low, high) = (self.low_bytes, self.high_bytes);
+        if memory < low + high {
+            self.demand = Some(Demand::new(self.window, (low, high), memory, self.sink)?);
+            return Some(());
+        }
         window::map(self.window, self.low_bytes, self.low).ok()?;
         window::map(self.window + HIGH_RAM, self.high_bytes, self.high).ok()
     }
 
     /// Gives everything back. Nothing may map or use it any more.
     pub fn give_back(&self) {
+        if let Some(demand) = self.demand {
+            demand.give_back();
+        }
+        // RAM that comes as it is touched is not in one piece.
+        let whole = |start: HostPhys, bytes| (start, if start.0 == 0 { 0 } else { bytes });
         for (start, bytes) in [
-            (self.low, self.low_bytes),
-            (self.high, self.high_bytes),
+            whole(self.low, self.low_bytes),
+            whole(self.high, self.high_bytes),
             (self.vram, self.vram_bytes),
             (self.rom, self.rom_bytes),
             (self.xen, self.xen_bytes),
@@ -241,7 +268,11 @@ impl Frames {
             let start = high.map_or(self.low.0 + gpa.0, |offset| self.high.0 + offset);
             return Some((Some(HostPhys(start)), bytes));
         }
-        let (first, mut run) = window::find(self.window + gpa.0)?;
+        let Some((first, mut run)) = window::find(self.window + gpa.0) else {
+            // It was never touched.
+            let page = layout::PAGE - gpa.page_offset();
+            return self.demand.map(|_| (None, page.min(bytes)));
+        };
         let is_sink = |at: HostPhys| at.page() == self.sink;
         while run < bytes {
             let Some((next, more)) = window::find(self.window + gpa.0 + run) else { break };
@@ -279,12 +310,58 @@ impl Frames {
     /// `None` for a page that was given back, or where there is no memory for tables.
     pub fn take(&self, page: GuestPhys) -> Option<HostPhys> {
         self.scattered.store(true, Ordering::SeqCst);
+        if let Some(demand) = self.demand {
+            return demand.take(page.0);
+        }
         window::replace(self.window + page.0, self.sink, |old| old != self.sink)
     }
 
     /// Puts a frame behind a page that was given back. False where it was not, or for want of tables.
     pub fn put(&self, page: GuestPhys, frame: HostPhys) -> bool {
         window::replace(self.window + page.0, frame, |old| old == self.sink).is_some()
+    }
+
+    /// A frame that the guest gave back, and that nobody uses any more.
+    pub fn free(&self, frame: HostPhys) {
+        match self.demand {
+            Some(demand) => demand.receive(frame),
+            None => frames::free(frame, Block::Page),
+        }
+    }
+
+    /// Where the RAM at `gpa` is, if it has only not been touched so far.
+    #[must_use]
+    pub fn provide(&self, gpa: GuestPhys) -> Option<HostPhys> {
+        self.demand?.provide(gpa.0).filter(|at| at.page() != self.sink)
+    }
+
+    /// How the RAM comes as it is touched; `None` for RAM that is there.
+    #[must_use]
+    #[inline]
+    pub fn demand(&self) -> Option<&'static Demand> {
+        self.demand
+    }
+
+    /// All RAM is as it was when the guest was built.
+    pub fn clear(&self) {
+        if let Some(demand) = self.demand {
+            demand.clear();
+        }
+    }
+
+    /// RAM as a second-level table may show it, in pieces whose tables the store can take: what lies beside it in the
+    /// first megabyte is left out.
+    pub fn ram_ranges(&self) -> impl Iterator<Item = (GuestPhys, u64)> {
+        let cut = |from: u64, to: u64| {
+            let step = PIECE;
+            (from..to).step_by(step as usize).map(move |at| (GuestPhys(at), step.min(to - at)))
+        };
+        let low = self.low_bytes;
+        let high = HIGH_RAM + self.high_bytes;
+        cut(0, low.min(VGA_WINDOW))
+            .chain(cut(SHADOW, low.min(demand::FIRST)))
+            .chain(cut(demand::FIRST, low))
+            .chain(cut(HIGH_RAM, high))
     }
 
     /// Whether a page was given back.

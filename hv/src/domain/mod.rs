@@ -8,6 +8,7 @@ pub mod backend;
 pub mod balloon;
 pub mod build;
 pub mod console;
+pub mod demand;
 pub mod disk;
 pub mod doom;
 pub mod fpu;
@@ -17,6 +18,7 @@ pub mod pv;
 pub mod rescue;
 pub mod sched;
 pub mod snapshot;
+pub mod sweep;
 pub mod window;
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +29,7 @@ use alloc::vec::Vec;
 use arch::slat::{Flush, Range, Slat, SlatError};
 use arch::{GuestPhys, Perm, Why};
 use devmodel::blk::BlkRequest;
-use machine::host::{Backing, DiskAnswer, DiskData, Output};
+use machine::host::{Backed, Backing, DiskAnswer, DiskData, Output};
 use machine::{Host, Machine, SLOTS};
 use pvdrivers::{DomId, Port};
 use spin::Mutex;
@@ -325,7 +327,7 @@ impl<B: Backend> Domain<B> {
             pv::disk_completed(self, disk.0, token.seq, good);
             return;
         }
-        self.balloon.end_request();
+        self.balloon.end_request(&self.frames);
         if self.broken.load(Ordering::Acquire) {
             return;
         }
@@ -454,7 +456,11 @@ impl<B: Backend> Host for Domain<B> {
     fn map(&self, gpa: GuestPhys, bytes: u64, backing: Backing, perm: Perm) -> bool {
         let (frames, backing) = match backing {
             Backing::Foreign(owner, at) => match sched::domain::<B>(owner.0.into()) {
-                Some(other) => (&other.frames, Backing::RamAt(at)),
+                Some(other) => {
+                    // It may be owed; where it was given back nothing is mapped.
+                    let _ = other.frames.provide(at);
+                    (&other.frames, Backing::RamAt(at))
+                }
                 None => return false,
             },
             own => (&self.frames, own),
@@ -484,6 +490,18 @@ impl<B: Backend> Host for Domain<B> {
         self.populate_pages(pages)
     }
 
+    fn back(&self, gpa: GuestPhys) -> Backed {
+        self.back_page(gpa)
+    }
+
+    fn uncovered(&self) -> u64 {
+        self.frames.demand().map_or(0, demand::Demand::uncovered)
+    }
+
+    fn owe_all(&self) -> Option<bool> {
+        self.begin_anew()
+    }
+
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {
         const EMPTY: DiskAnswer = DiskAnswer::Done(Err(devmodel::blk::BlkError::NoMedium));
         let Some(slot) = self.disks.get(usize::from(request.disk.0)) else { return EMPTY };
@@ -497,7 +515,7 @@ impl<B: Backend> Host for Domain<B> {
         }
         let answer = medium.submit(&self.frames, request, data, cookie.to_bits());
         if counts && answer != DiskAnswer::Pending {
-            self.balloon.end_request();
+            self.balloon.end_request(&self.frames);
         }
         let failed = matches!(answer, DiskAnswer::Done(Err(devmodel::blk::BlkError::Medium)));
         if failed && medium.is_in_memory() && !self.starved.swap(true, Ordering::Relaxed) {

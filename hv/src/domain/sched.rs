@@ -293,6 +293,9 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
     machine.set_runstate(domain, id, Runstate::RUNNING);
     task.cpu.wake();
     let ran = rescue::catch(|| {
+        if let Some(why) = domain.pay() {
+            return Some(Some(why));
+        }
         if !machine.before_entry(&mut task.cpu, &mut task.vcpu, domain) {
             return None;
         }

@@ -134,6 +134,14 @@ pub fn replace(virt: u64, to: HostPhys, wanted: impl Fn(HostPhys) -> bool) -> Op
     })
 }
 
+/// Takes the page at `virt` out, so that nothing is there; what was. Only [`shootdown`] makes CPUs forget it.
+pub fn take_out(virt: u64) -> Option<HostPhys> {
+    with(|Windows { slat, store, .. }| {
+        let old = slat.lookup(store, place(virt))?.to;
+        slat.unmap(store, Range { from: place(virt), bytes: PAGE }).is_ok().then_some(old)
+    })
+}
+
 /// What is at `virt`, and how many bytes are there in one piece.
 pub fn find(virt: u64) -> Option<(HostPhys, u64)> {
     with(|Windows { slat, store, .. }| {

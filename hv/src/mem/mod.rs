@@ -5,6 +5,7 @@
 // UNSAFETY: raw access to physical memory through the direct map.
 
 pub mod buddy;
+pub mod debt;
 pub mod frames;
 #[cfg(target_os = "none")]
 mod heap;

@@ -303,7 +303,7 @@ fn memory_set<B: Backend>(
 
 /// Memory that a guest may have, and that it has now, in MiB.
 fn reservation_mib<B: Backend>(domain: &Domain<B>) -> (u64, u64) {
-    let (maximum, current) = domain.machine.reservation();
+    let (maximum, current) = domain.reservation();
     (maximum >> 8, current >> 8)
 }
 
@@ -421,7 +421,7 @@ fn guest<B: Backend>(domain: &Domain<B>, out: &mut dyn Write) -> Result<(), Refu
     )?;
     let (low, high) = (machine.ram.low_size() >> 10, machine.ram.high_size() >> 10);
     writeln!(out, "memory: {low} KiB below 4 GiB, {high} KiB above")?;
-    let (maximum, current) = machine.reservation();
+    let (maximum, current) = domain.reservation();
     writeln!(out, "balloon: it has {} of {} KiB", current << 2, maximum << 2)?;
     let own = domain.overhead.load(Ordering::Relaxed) >> 10;
     writeln!(out, "the hypervisor's for it: {own} KiB beyond RAM and video memory")?;

@@ -54,6 +54,7 @@ impl Machine {
             MemoryOp::CURRENT_RESERVATION | MemoryOp::MAXIMUM_RESERVATION => {
                 let arg: Result<MemoryDomain, Errno> = self.claim(vcpu, at, width);
                 let (maximum, current) = self.reservation();
+                let current = current.saturating_sub(host.uncovered());
                 let is_maximum = MemoryOp(command) == MemoryOp::MAXIMUM_RESERVATION;
                 let pages = if is_maximum { maximum } else { current };
                 arg.and_then(|arg| xen.own(arg.domid)).map(|()| pages).into()

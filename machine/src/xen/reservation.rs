@@ -142,6 +142,10 @@ impl Machine {
     /// Gets all back that the guest gave: a computer that is switched on has all its RAM. False where the
     /// host has no memory for it.
     pub(crate) fn refill<H: Host>(&self, host: &H) -> bool {
+        if let Some(done) = host.owe_all() {
+            self.holes.clear();
+            return done;
+        }
         while self.holes.absent() > 0 {
             let mut pages = Pages::new();
             for at in self.holes.iter().take(STEP) {
@@ -154,7 +158,7 @@ impl Machine {
         true
     }
 
-    /// Pages of RAM that the guest may have, and that it has now.
+    /// Pages of RAM that the guest may have, and that it has not given back.
     #[must_use]
     pub fn reservation(&self) -> (u64, u64) {
         let pages = self.holes.pages();

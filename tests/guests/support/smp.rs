@@ -93,7 +93,7 @@ pub fn start_by_xen(number: usize) {
         fn ap_start_32();
         fn ap_start_64();
     }
-    let mut context = Context32 {
+    let mut narrow = Context32 {
         mode: [0; 2],
         gprs: [0; 8],
         eip: ap_start_32 as *const () as usize as u32,
@@ -113,17 +113,14 @@ pub fn start_by_xen(number: usize) {
         efer: 0x100,
         rest: 0,
     };
-    let odd = number % 2 == 1;
-    let at = if odd { &raw mut context as u64 } else { &raw mut wide as u64 };
     let operate = |op, at| xen::hypercall(call::VCPU_OP, [op, number as u64, at, 0, 0]);
     assert_eq!(operate(UP, 0), errno::EINVAL, "it has no registers");
-    if odd {
-        context.attributes[0] = 0;
-        assert_eq!(operate(INITIALISE, at), errno::EINVAL, "no code segment");
-        context.attributes[0] = 0xc9b;
-    }
-    assert_eq!(operate(INITIALISE, at), 0);
-    assert_eq!(operate(INITIALISE, at), errno::EEXIST);
+    let mut initialise = || match number % 2 {
+        1 => operate(INITIALISE, &raw mut narrow as u64),
+        _ => operate(INITIALISE, &raw mut wide as u64),
+    };
+    assert_eq!(initialise(), 0);
+    assert_eq!(initialise(), errno::EEXIST);
     assert_eq!(operate(IS_UP, 0), 0);
     assert_eq!(operate(UP, 0), 0);
     let until = xen::nanoseconds() + 5_000_000_000;

@@ -3,7 +3,7 @@
 use arch::{GuestPhys, GuestRam, Perm};
 use devmodel::blk::{BlkError, BlkOp, BlkRequest, SECTOR};
 use machine::Host;
-use machine::host::{Backing, DiskAnswer, DiskData, Output};
+use machine::host::{Backed, Backing, DiskAnswer, DiskData, Output};
 use pvdrivers::{DomId, Port};
 use std::cell::{Cell, RefCell};
 
@@ -20,6 +20,10 @@ pub enum Call {
     Release(Vec<GuestPhys>),
     /// [`Host::populate`].
     Populate(Vec<GuestPhys>),
+    /// [`Host::back`].
+    Back(GuestPhys),
+    /// [`Host::owe_all`].
+    OweAll,
     /// [`Host::disk`].
     Disk(BlkRequest),
     /// [`Host::tray`].
@@ -58,6 +62,10 @@ pub struct MockHost {
     pub frames: RefCell<Vec<(u8, Vec<u8>)>>,
     /// Pages that the host has for [`Host::populate`].
     pub pool: Cell<usize>,
+    /// What the host says to [`Host::back`].
+    pub backed: Cell<Backed>,
+    /// Pages that have no memory yet, for a guest that gets it as it touches them.
+    pub owed: Cell<Option<u64>>,
     /// The host refuses [`Host::release`] so often.
     pub busy: Cell<u32>,
     /// Calls are not recorded: for fuzzing.
@@ -77,6 +85,8 @@ impl MockHost {
             ram,
             frames: RefCell::default(),
             pool: Cell::new(0),
+            backed: Cell::new(Backed::Yes),
+            owed: Cell::new(None),
             busy: Cell::new(0),
             quiet: Cell::new(false),
         }
@@ -188,6 +198,23 @@ impl Host for MockHost {
         pages.iter().for_each(|at| self.ram.fill(*at, 4096, 0).expect("RAM"));
         self.note(Call::Populate(pages.to_vec()));
         count
+    }
+
+    fn back(&self, gpa: GuestPhys) -> Backed {
+        if self.owed.get().is_some() {
+            self.note(Call::Back(gpa));
+        }
+        self.backed.get()
+    }
+
+    fn uncovered(&self) -> u64 {
+        self.owed.get().unwrap_or(0)
+    }
+
+    fn owe_all(&self) -> Option<bool> {
+        self.owed.get()?;
+        self.note(Call::OweAll);
+        Some(self.backed.get() == Backed::Yes)
     }
 
     fn disk(&self, request: &BlkRequest, data: DiskData<'_>) -> DiskAnswer {

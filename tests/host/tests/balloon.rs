@@ -3,6 +3,7 @@
 use arch::exit::NestedFault;
 use arch::{Access, Exit, GuestPhys, Vcpu};
 use host_tests::{Call, Guest, Mode, Setup};
+use machine::host::{Backed, Backing};
 use machine::xen::{Hub, STEP};
 use pvdrivers::abi::memory::{Exchange, MemoryDomain, MemoryOp, RemoveFromPhysmap, Reservation};
 use pvdrivers::abi::{Hypercall, Layout, Ulong, Width};
@@ -310,6 +311,61 @@ fn an_exchange_that_makes_no_sense_is_refused_and_a_busy_host_asked_again() {
     wanted(&guest, width, FRAME..FRAME + 2);
     guest.host.busy.set(3);
     assert_eq!(exchange(&mut guest, width, (2, 0), (2, 0)), (4, 0, 2));
+}
+
+#[test]
+fn a_page_that_was_never_touched_gets_its_memory_then_or_the_guest_waits_or_ends() {
+    let mut guest = guest(Width::Bits64);
+    guest.host.owed.set(Some(1000));
+    let page = GuestPhys(FRAME << 12);
+    let fault = || {
+        Exit::NestedFault(NestedFault {
+            gpa: page,
+            gva: None,
+            access: Access::WRITE,
+            present: false,
+        })
+    };
+    guest.host.take_calls();
+    let rip = guest.vcpus[0].rip;
+    assert_eq!(guest.exit(fault()), None);
+    let map = Call::Map(page.0, 0x1000, Backing::Ram, arch::Perm::RWX);
+    assert_eq!(guest.host.take_calls(), [Call::Back(page), map]);
+    guest.host.backed.set(Backed::Later);
+    assert_eq!(guest.exit(fault()), None);
+    assert_eq!(guest.host.take_calls(), [Call::Back(page)], "nothing is mapped");
+    assert_eq!(guest.vcpus[0].rip, rip, "it tries again");
+    guest.host.backed.set(Backed::Never);
+    assert_eq!(guest.exit(fault()), Some(arch::Why::Unhandled(page.0)));
+    // What was given back is a hole, as ever, and nobody is asked for memory.
+    guest.host.backed.set(Backed::Yes);
+    list(&guest, Width::Bits64, FRAME..FRAME + 1);
+    call(&mut guest, Width::Bits64, MemoryOp::DECREASE_RESERVATION, reservation(1, 0));
+    guest.host.take_calls();
+    guest.at(&[0x8b, 0x04, 0x25, 0, 0, 0x18, 0]);
+    assert_eq!(guest.touch(page.0, Access::READ), None);
+    assert_eq!(guest.host.take_calls(), []);
+}
+
+#[test]
+fn a_guest_has_what_is_covered_and_begins_anew_with_all_of_it_owed() {
+    for width in BOTH {
+        let mut guest = guest(width);
+        guest.host.owed.set(Some(1000));
+        assert_eq!(pages(&mut guest, width, MemoryOp::MAXIMUM_RESERVATION), 2048);
+        assert_eq!(pages(&mut guest, width, MemoryOp::CURRENT_RESERVATION), 1048);
+        list(&guest, width, FRAME..FRAME + 600);
+        call(&mut guest, width, MemoryOp::DECREASE_RESERVATION, reservation(600, 0));
+        guest.host.owed.set(Some(400));
+        assert_eq!(pages(&mut guest, width, MemoryOp::CURRENT_RESERVATION), 1048);
+        guest.host.pool.set(0);
+        guest.host.take_calls();
+        assert!(guest.machine.power_on(&guest.host), "no page is asked for");
+        assert!(guest.host.take_calls().contains(&Call::OweAll));
+        assert_eq!(guest.machine.reservation(), (2048, 2048), "nothing is given back any more");
+        guest.host.backed.set(Backed::Never);
+        assert!(!guest.machine.power_on(&guest.host), "memory is short");
+    }
 }
 
 #[test]

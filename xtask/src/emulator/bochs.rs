@@ -155,7 +155,7 @@ pub fn hypervisor(
         super::hypervisor_line(plan, "bochs")
     );
     iso::grub(&iso, &config, &[("boot/xenolith", image), ("boot/guests.cpio", module.as_path())])?;
-    let guests: u64 = plan.guests.iter().map(|guest| guest.memory_mib).sum();
+    let guests: u64 = plan.guests.iter().map(Guest::most_memory_mib).sum();
     let memory = OWN_MEMORY_MIB + guests + 2 * (archive.len() as u64).div_ceil(1 << 20);
     if memory > MOST_MEMORY_MIB {
         bail!("{memory} MiB are more than Bochs takes ({MOST_MEMORY_MIB}): give the guests less");

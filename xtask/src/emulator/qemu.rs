@@ -20,7 +20,7 @@ pub fn hypervisor(plan: &Plan, accel: Accel, image: &Path, set: &BootSet) -> Res
     let dir = tempfile::tempdir()?;
     let archive = dir.path().join("guests.cpio");
     fs::write(&archive, &set.archive)?;
-    let guests: u64 = plan.guests.iter().map(|guest| guest.memory_mib).sum();
+    let guests: u64 = plan.guests.iter().map(Guest::most_memory_mib).sum();
     // Copies of modules' written pages come out of the same memory.
     let memory = OWN_MEMORY_MIB + guests + 2 * (set.archive.len() as u64).div_ceil(1 << 20);
     let mut qemu = base(plan, accel, memory.next_multiple_of(2));

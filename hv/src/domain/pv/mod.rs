@@ -388,7 +388,7 @@ impl Pv {
             name: domain.name.clone(),
             uuid: uuid_text(&xen.uuid()),
             kind: if pvh { DomainKind::Pvh } else { DomainKind::Hvm },
-            target_kib: memory,
+            target_kib: domain.frames.demand().map_or(memory, |demand| demand.budget_bytes() >> 10),
             max_kib: memory,
             video_kib: if pvh { 0 } else { domain.frames.vram().len() as u64 * 4 >> 10 },
             vcpus: domain.machine.plugged() as u32,
