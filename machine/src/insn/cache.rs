@@ -79,7 +79,35 @@ struct Entry {
     insn: Insn,
 }
 
-/// A direct-mapped cache of decoded instructions, one per vCPU.
+impl Entry {
+    /// The instruction, if this is the entry of `key` and its memory is unchanged.
+    #[inline(always)]
+    fn get(&self, key: &Key) -> Option<&Insn> {
+        if self.key != *key || self.count == 0 {
+            return None;
+        }
+        // Two thirds of all entries have at most five words; those beyond the last hold always.
+        let (often, seldom) = self.words.split_at(WORDS - 3);
+        let same =
+            often.iter().all(Word::holds) && (self.count <= 5 || seldom.iter().all(Word::holds));
+        same.then_some(&self.insn)
+    }
+
+    #[inline(always)]
+    fn len(&self, rip: u64, cr3: u64, base: u64) -> Option<u8> {
+        let key = &self.key;
+        if key.rip != rip || key.cr3 != cr3 || key.base != base || !self.plain {
+            return None;
+        }
+        let [first, second, third, ..] = &self.words;
+        let same = first.holds() && (self.code == 1 || (second.holds() && third.holds()));
+        same.then_some(self.insn.len)
+    }
+}
+
+/// A cache of decoded instructions, one per vCPU. Each has two places. The newer is in the first of them, which costs
+/// least to look at; an older one that wants it too is in the other. With one place, two instructions that take turns
+/// and share it (a WRMSR that sends an interrupt, and the one that ends it) are decoded each time, for 1,400 each.
 pub struct InsnCache {
     entries: Box<[Entry; SIZE]>,
 }
@@ -112,15 +140,16 @@ impl InsnCache {
     #[must_use]
     #[inline]
     pub fn get(&self, key: &Key) -> Option<&Insn> {
-        let entry = &self.entries[slot(key.rip)];
-        if entry.key != *key || entry.count == 0 {
-            return None;
+        let place = slot(key.rip);
+        match self.entries[place].get(key) {
+            None => self.get_second(place ^ 1, key),
+            found => found,
         }
-        // Two thirds of all entries have at most five words; those beyond the last hold always.
-        let (often, seldom) = entry.words.split_at(WORDS - 3);
-        let same =
-            often.iter().all(Word::holds) && (entry.count <= 5 || seldom.iter().all(Word::holds));
-        same.then_some(&entry.insn)
+    }
+
+    #[inline(never)]
+    fn get_second(&self, place: usize, key: &Key) -> Option<&Insn> {
+        self.entries[place].get(key)
     }
 
     /// The length of an instruction that exited by itself, such as CPUID: only its bytes are compared, as the
@@ -128,14 +157,16 @@ impl InsnCache {
     #[must_use]
     #[inline(always)]
     pub fn len(&self, rip: u64, cr3: u64, base: u64) -> Option<u8> {
-        let entry = &self.entries[slot(rip)];
-        let key = &entry.key;
-        if key.rip != rip || key.cr3 != cr3 || key.base != base || !entry.plain {
-            return None;
+        let place = slot(rip);
+        match self.entries[place].len(rip, cr3, base) {
+            None => self.len_second(place ^ 1, rip, cr3, base),
+            found => found,
         }
-        let [first, second, third, ..] = &entry.words;
-        let same = first.holds() && (entry.code == 1 || (second.holds() && third.holds()));
-        same.then_some(entry.insn.len)
+    }
+
+    #[inline(never)]
+    fn len_second(&self, place: usize, rip: u64, cr3: u64, base: u64) -> Option<u8> {
+        self.entries[place].len(rip, cr3, base)
     }
 
     /// Keeps an instruction that was decoded from the memory at the end of `path`.
@@ -168,7 +199,11 @@ impl InsnCache {
                 return;
             }
         }
-        self.entries[slot(key.rip)] =
+        let place = slot(key.rip);
+        if self.entries[place].count != 0 && self.entries[place].key != key {
+            self.entries.swap(place, place ^ 1);
+        }
+        self.entries[place] =
             Entry { key, words, count: count as u8, code, plain: insn.plain, insn };
     }
 }
@@ -268,6 +303,22 @@ mod tests {
         assert_eq!(cache.len(CODE, 0x1000, 16), None);
         assert!(InsnCache::default().get(&Key::default()).is_none());
         assert_eq!(InsnCache::default().len(0, 0, 0), None);
+    }
+
+    #[test]
+    fn two_instructions_that_want_the_same_place_are_both_kept_and_a_third_costs_the_oldest() {
+        let (mut cache, ram, first) = kept(&[0x0f, 0xa2]);
+        let alike = |rip: u64| (rip..).find(|other| slot(*other) == slot(CODE)).unwrap();
+        let second = alike(CODE + 1);
+        let third = alike(second + 1);
+        let insn = decode(&[0x0f, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 0, 64).unwrap();
+        for (rip, kept) in [(second, [true, true, false]), (third, [false, true, true])] {
+            cache.put(Key { rip, ..first }, &path(&ram), &ram, insn);
+            for (rip, kept) in [CODE, second, third].into_iter().zip(kept) {
+                assert_eq!(cache.get(&Key { rip, ..first }).is_some(), kept, "{rip:#x}");
+                assert_eq!(cache.len(rip, 0x1000, 0).is_some(), kept, "{rip:#x}");
+            }
+        }
     }
 
     #[test]
