@@ -99,8 +99,9 @@ impl SharedPage {
         source: &SharedPage,
         from: usize,
         len: usize,
+        copy: impl Fn(&[AtomicU64], &[AtomicU64]),
     ) -> Result<(), NotRam> {
-        self.ram().copy_from(at(offset), &source.ram(), at(from), len)
+        self.ram().copy_from(at(offset), &source.ram(), at(from), len, copy)
     }
 
     /// As [`GuestRam::compare_exchange`].

@@ -217,7 +217,15 @@ impl GuestRam {
         Ok(())
     }
 
-    /// Copies `len` bytes from `source`, in cells of eight bytes where both lie alike in theirs.
+    /// The `count` aligned 8-byte words from the one that holds `at`.
+    #[must_use]
+    #[inline]
+    pub fn words(&self, at: GuestPhys, count: usize) -> Option<&'static [AtomicU64]> {
+        self.run(at, count.checked_mul(8)?).ok()
+    }
+
+    /// Copies `len` bytes from `source`, by `copy` in words of eight bytes where both lie alike in theirs
+    /// ([`copy_words`], or what the host has).
     ///
     /// # Errors
     /// [`NotRam`] where any byte of either is outside; nothing is written then.
@@ -227,6 +235,7 @@ impl GuestRam {
         source: &GuestRam,
         from: GuestPhys,
         len: usize,
+        copy: impl Fn(&[AtomicU64], &[AtomicU64]),
     ) -> Result<(), NotRam> {
         let (to_cells, from_cells) = (self.run(at, len)?, source.run(from, len)?);
         let mut done = 0;
@@ -238,7 +247,7 @@ impl GuestRam {
             let (whole, skip) = ((len - head) / 8, usize::from(head > 0));
             let to = to_cells.get(skip..skip + whole).ok_or(NotRam)?;
             let from = from_cells.get(skip..skip + whole).ok_or(NotRam)?;
-            copy_cells(to, from);
+            copy(to, from);
             done = head + whole * 8;
         }
         while done < len {
@@ -352,9 +361,9 @@ impl GuestRam {
     }
 }
 
-/// Copies cells, as many as both have: eight in a row, because the compiler leaves a loop over atomics
+/// Copies words, as many as both have: eight in a row, because the compiler leaves a loop over atomics
 /// as it is.
-fn copy_cells(to: &[AtomicU64], from: &[AtomicU64]) {
+pub fn copy_words(to: &[AtomicU64], from: &[AtomicU64]) {
     let ((to, to_rest), (from, from_rest)) = (to.as_chunks::<8>(), from.as_chunks::<8>());
     for (to, from) in to.iter().zip(from) {
         let words = from.each_ref().map(|cell| cell.load(Relaxed));
@@ -440,7 +449,7 @@ mod tests {
                 let target = ram(0, 128);
                 target.fill(GuestPhys(HIGH_RAM), 128, 0xee).unwrap();
                 let high = GuestPhys(HIGH_RAM + at as u64);
-                target.copy_from(high, &source, GuestPhys(from as u64), len).unwrap();
+                target.copy_from(high, &source, GuestPhys(from as u64), len, copy_words).unwrap();
                 let mut back = [0; 128];
                 target.read(GuestPhys(HIGH_RAM), &mut back).unwrap();
                 assert_eq!(back[at..at + len], data[from..from + len], "{at} {from} {len}");
@@ -449,8 +458,14 @@ mod tests {
             }
         }
         let target = ram(128, 0);
-        assert_eq!(target.copy_from(GuestPhys(64), &source, GuestPhys(0), 65), Err(NotRam));
-        assert_eq!(target.copy_from(GuestPhys(0), &source, GuestPhys(64), 65), Err(NotRam));
+        assert_eq!(
+            target.copy_from(GuestPhys(64), &source, GuestPhys(0), 65, copy_words),
+            Err(NotRam)
+        );
+        assert_eq!(
+            target.copy_from(GuestPhys(0), &source, GuestPhys(64), 65, copy_words),
+            Err(NotRam)
+        );
         assert_eq!(target.read_u64(GuestPhys(64)), Some(0));
     }
 

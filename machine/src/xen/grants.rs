@@ -1,6 +1,7 @@
 //! `HYPERVISOR_grant_table_op`: arrays of arguments, and mappings in the caller's memory. Xen public
 //! "grant_table.h".
 
+use super::claim;
 use super::hypercall::{Call, Outcome};
 use super::{GRANT_FRAMES_MAX, GRANT_PAGES, PAGES, STATUS_FRAMES_MAX, Xen};
 use crate::Machine;
@@ -99,9 +100,16 @@ impl Machine {
         for n in 0..count.min(BATCH) {
             let at = GuestVirt(list.wrapping_add(n * step));
             let mut one = || {
-                let mut arg: T = self.claim(vcpu, at, call.width)?;
+                let words = self.words_of(vcpu, at, T::size(call.width));
+                let mut arg: T = match words {
+                    Some(words) => claim::parse_words(words, call.width),
+                    None => self.claim(vcpu, at, call.width),
+                }?;
                 work(vcpu, &mut arg)?;
-                self.give(vcpu, at, call.width, &arg)
+                match words {
+                    Some(words) => claim::store_words(words, call.width, &arg),
+                    None => self.give(vcpu, at, call.width, &arg),
+                }
             };
             if let Err(errno) = one() {
                 return errno.into();

@@ -5,6 +5,7 @@ use crate::holes::Holes;
 use alloc::sync::Arc;
 use arch::addr::PAGE_SIZE;
 use arch::{GuestPhys, GuestRam, SharedPage};
+use core::sync::atomic::AtomicU64;
 use pvdrivers::event::EventChannels;
 use pvdrivers::grant::{Frames, GrantTables};
 use pvdrivers::sorted::SortedMap;
@@ -31,6 +32,13 @@ impl Hub {
             memories: Memories::new(who),
         }
     }
+
+    /// One where guests' copies between pages are made by the host's `copy`, of as many words as both have.
+    #[must_use]
+    pub fn copying_by(mut self, copy: fn(&[AtomicU64], &[AtomicU64])) -> Hub {
+        self.memories.copy = copy;
+        self
+    }
 }
 
 /// The RAM of all domains, for who works on granted pages and on pages that are named by number.
@@ -39,6 +47,7 @@ pub struct Memories {
     pub rams: Shared<SortedMap<DomId, (GuestRam, Arc<Holes>)>>,
     /// How often a page is held by number.
     pub held: Shared<SortedMap<(DomId, u64), u32>>,
+    copy: fn(&[AtomicU64], &[AtomicU64]),
 }
 
 impl Memories {
@@ -48,6 +57,7 @@ impl Memories {
         Memories {
             rams: Shared::new(SortedMap::new(), who),
             held: Shared::new(SortedMap::new(), who),
+            copy: arch::ram::copy_words,
         }
     }
 
@@ -98,13 +108,16 @@ impl Frames for Memories {
         let (ram, holes) = memories.get(&dom)?;
         ram.page(at).filter(|_| !holes.is_absent(at))
     }
+
+    fn copy(&self, to: &[AtomicU64], from: &[AtomicU64]) {
+        (self.copy)(to, from);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec::Vec;
-    use core::sync::atomic::AtomicU64;
     use fbback::Frames as _;
 
     #[test]

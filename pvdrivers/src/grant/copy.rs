@@ -5,6 +5,7 @@ use super::{Frames, GrantTables};
 use crate::DomId;
 use crate::abi::grant_table::{COPY_DEST_GREF, COPY_SOURCE_GREF, Copy, CopyPtr, GrantStatus};
 use arch::SharedPage;
+use core::sync::atomic::AtomicU64;
 
 /// One side of a copy.
 struct Side {
@@ -56,7 +57,7 @@ impl GrantTables {
         )?;
         let dest = self.claim(caller, dest_dom, &argument.dest, grant(dest_is_grant, true), frames);
         let done = match &dest {
-            Ok(dest) => move_bytes(argument, &source, dest),
+            Ok(dest) => move_bytes(argument, &source, dest, frames),
             Err(status) => Err(*status),
         };
         for side in dest.iter().chain([&source]) {
@@ -114,7 +115,12 @@ impl GrantTables {
 }
 
 /// Checks the bounds and copies.
-fn move_bytes(argument: &Copy, source: &Side, dest: &Side) -> Result<(), GrantStatus> {
+fn move_bytes(
+    argument: &Copy,
+    source: &Side,
+    dest: &Side,
+    frames: &impl Frames,
+) -> Result<(), GrantStatus> {
     let sides = [(argument.source.offset, source.bytes), (argument.dest.offset, dest.bytes)];
     let ends = sides.map(|(offset, _)| usize::from(offset) + usize::from(argument.len));
     if ends.iter().any(|end| *end > 4096) {
@@ -126,6 +132,7 @@ fn move_bytes(argument: &Copy, source: &Side, dest: &Side) -> Result<(), GrantSt
         }
     }
     let (to, from) = (argument.dest.offset.into(), argument.source.offset.into());
-    let copied = dest.page.copy_from(to, &source.page, from, argument.len.into());
+    let copy = |to: &[AtomicU64], from: &[AtomicU64]| frames.copy(to, from);
+    let copied = dest.page.copy_from(to, &source.page, from, argument.len.into(), copy);
     copied.map_err(|_| GrantStatus::BAD_PAGE)
 }

@@ -27,6 +27,7 @@ use crate::abi::grant_table::GrantStatus;
 use crate::sorted::SortedMap;
 use crate::{DomId, Errno};
 use arch::SharedPage;
+use core::sync::atomic::AtomicU64;
 use table::Table;
 
 /// The guests' memory.
@@ -34,6 +35,12 @@ pub trait Frames {
     /// The page of RAM that `dom` has at a frame of its own. `None` for anything else: devices,
     /// holes, and pages of others that it has mapped.
     fn page(&self, dom: DomId, frame: u64) -> Option<SharedPage>;
+
+    /// Copies words from page to page, as many as both have.
+    #[inline]
+    fn copy(&self, to: &[AtomicU64], from: &[AtomicU64]) {
+        arch::ram::copy_words(to, from);
+    }
 }
 
 /// A guest that is to be added.
@@ -167,7 +174,9 @@ impl GrantTables {
     }
 
     fn table(&mut self, dom: DomId) -> Result<&mut Table, GrantStatus> {
-        self.tables.get_mut(&dom).ok_or(GrantStatus::BAD_DOMAIN)
+        // Numbers go up from 1 and mostly without gaps.
+        let place = usize::from(dom.0).wrapping_sub(1);
+        self.tables.get_mut_near(place, &dom).ok_or(GrantStatus::BAD_DOMAIN)
     }
 
     /// The domain that an argument names, if `caller` may look at its table.

@@ -688,3 +688,34 @@ fn a_guest_has_no_more_of_the_interface_than_its_configuration_gives() {
         assert!(xen.guest.machine.power_on(&xen.guest.host));
     }
 }
+
+#[test]
+fn a_grant_operation_s_argument_may_lie_anywhere_in_both_widths() {
+    for width in [Width::Bits64, Width::Bits32] {
+        let mut xen = XenGuest::new(width, 1);
+        let len = grant_table::Copy::size(width);
+        // In whole words of a page, beside them, at the end of a page and over it.
+        for at in [0, 4, 1, 0x1000 - len as u64, 0xff8, 0xffc].map(|offset| ARG + offset) {
+            let own = |frame| grant_table::CopyPtr {
+                frame: pvdrivers::abi::Ulong(frame),
+                domid: DomId::SELF.0,
+                offset: 8,
+            };
+            let (source, dest) = (own(0x300), own(0x301));
+            let arg = grant_table::Copy { source, dest, len: 21, flags: 0, status: 1 };
+            let mut bytes = [0xee; 48];
+            arg.store(&mut bytes, width).unwrap();
+            let ram = xen.guest.machine.ram;
+            ram.write_slice(GuestPhys(at), &bytes).unwrap();
+            ram.write_u64(GuestPhys(0x30_0010), at).unwrap();
+            assert_eq!(xen.call(Hypercall::GRANT_TABLE_OP, &[5, at, 1]), 0);
+            assert_eq!(ram.read_u64(GuestPhys(0x30_1010)), Some(at), "{width:?} {at:#x}");
+            ram.read(GuestPhys(at), &mut bytes).unwrap();
+            assert_eq!(
+                grant_table::Copy::parse(&bytes, width),
+                Ok(grant_table::Copy { status: 0, ..arg })
+            );
+            assert!(bytes[len..].iter().all(|byte| *byte == 0xee), "what lies behind it stays");
+        }
+    }
+}

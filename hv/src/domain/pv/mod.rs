@@ -119,7 +119,10 @@ static BEHIND: AtomicBool = AtomicBool::new(false);
 
 /// What guests share.
 pub fn hub() -> &'static Hub {
-    HUB.call_once(|| Box::leak(Box::new(Hub::new(|| crate::cpu::this().id))))
+    HUB.call_once(|| {
+        let hub = Hub::new(|| crate::cpu::this().id).copying_by(crate::mem::copy_words);
+        Box::leak(Box::new(hub))
+    })
 }
 
 fn pv() -> &'static IrqLock<Pv> {
