@@ -8,6 +8,7 @@ mod block;
 pub mod control;
 pub mod limits;
 mod net;
+mod news;
 mod remote;
 mod screen;
 
@@ -30,7 +31,6 @@ use pvdrivers::bus::{
     Remotes, Request, VbdSpec, VfbSpec,
 };
 use pvdrivers::conback::ConBack;
-use pvdrivers::event::Deliver;
 use pvdrivers::sorted::SortedMap;
 use pvdrivers::store::{Quota, Ready, Service};
 use pvdrivers::{DomId, Errno, Port};
@@ -43,6 +43,7 @@ use crate::cpu::lock::IrqLock;
 pub use block::UNDER_WAY;
 use block::{BlkDevice, BlkPort};
 use net::{NetDevice, NetPort};
+use news::News;
 pub use remote::{RemoteDevice, remote_devices};
 pub use screen::ScreenConfig;
 use screen::{Drawn, FbPort, KbdPort, Screen};
@@ -68,7 +69,7 @@ pub struct Context {
     /// Ports that were closed.
     closed: Vec<Port>,
     /// What guests are to be told.
-    news: Vec<Deliver>,
+    news: News,
 }
 
 /// Hands a request of a back end to a guest's disk.
@@ -133,7 +134,7 @@ fn pv() -> &'static IrqLock<Pv> {
         // A new store takes them all.
         let _ = bus::create_base(&mut service.store.local(bus.client()));
         let context =
-            Context { hub: hub(), bound: Vec::new(), closed: Vec::new(), news: Vec::new() };
+            Context { hub: hub(), bound: Vec::new(), closed: Vec::new(), news: News::default() };
         IrqLock::new(Pv {
             service,
             bus,
@@ -161,7 +162,7 @@ fn with_pv<B: Backend, R>(domain: &Domain<B>, work: impl FnOnce(&mut Pv) -> R) -
     let taken = core::mem::take(&mut pv.taken);
     drop(pv);
     control::report::<B>(taken);
-    for deliver in news {
+    for deliver in news.all() {
         xen::deliver_to(domain, deliver);
     }
     result
