@@ -43,6 +43,7 @@ pub struct Vectors {
 pub struct ApicPage {
     words: &'static [AtomicU32; 1024],
     mode: ApicMode,
+    posting: bool,
     /// What was put into the page last.
     requesting: u8,
     servicing: u8,
@@ -57,6 +58,7 @@ impl ApicPage {
         ApicPage {
             words,
             mode: ApicMode::Off,
+            posting: false,
             requesting: 0,
             servicing: 0,
             level: [0; 4],
@@ -71,11 +73,19 @@ impl ApicPage {
         self.mode
     }
 
-    /// Sets what the CPU does from the next entry on.
+    /// Sets what the CPU does from the next entry on, and whether it may take requests from the vCPU's
+    /// [`Posted`](crate::Posted). Where the mode is off, it cannot.
     #[inline]
-    pub fn set_mode(&mut self, mode: ApicMode) {
-        self.changed |= self.mode != mode;
-        self.mode = mode;
+    pub fn set_mode(&mut self, mode: ApicMode, posting: bool) {
+        self.changed |= (self.mode, self.posting) != (mode, posting);
+        (self.mode, self.posting) = (mode, posting);
+    }
+
+    /// Whether the CPU may take requests from the vCPU's [`Posted`](crate::Posted) by itself.
+    #[must_use]
+    #[inline]
+    pub const fn posting(&self) -> bool {
+        self.posting
     }
 
     /// The register at `offset` (0 to FFFh), whose low two bits do not count.
@@ -179,9 +189,13 @@ mod tests {
     fn a_change_is_told_once() {
         let mut page = page();
         assert!(!page.take_changed());
-        page.set_mode(ApicMode::Off);
+        page.set_mode(ApicMode::Off, false);
         assert!(!page.take_changed(), "it was off");
-        page.set_mode(ApicMode::Msrs);
+        page.set_mode(ApicMode::Msrs, false);
         assert!(page.take_changed() && !page.take_changed());
+        page.set_mode(ApicMode::Msrs, false);
+        assert!(!page.take_changed());
+        page.set_mode(ApicMode::Msrs, true);
+        assert!(page.take_changed() && !page.take_changed() && page.posting());
     }
 }

@@ -1,7 +1,7 @@
 //! The hypervisor's command line: words and `key=value` pairs, with "quotes around blanks".
 //!
 //! Known here: `exit=` (cpu/power.rs), `loglevel=off|error|warn|info|debug|trace`, `cpus=N`,
-//! `selftest=` (selftest.rs), `apicv=0` (domain/backend.rs), `ata=pio` (drivers/ata),
+//! `selftest=` (selftest.rs), `apicv=0` and `posted=0` (domain/backend.rs), `ata=pio` (drivers/ata),
 //! `control=com2` (drivers/control.rs).
 
 use heapless::String;

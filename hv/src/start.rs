@@ -116,6 +116,7 @@ fn processors(boot: &Boot) {
     let source = tsc::calibrate(platform);
     irq::register(irq::APIC_ERROR, apic_error, 0);
     irq::register(irq::KICK, |_| hv::domain::window::catch_up(), 0);
+    irq::register(irq::POSTED, |_| {}, 0);
     let mode = timer::init();
     timer::init_cpu();
     // SAFETY: IDT, APICs and stacks are in place.

@@ -37,7 +37,8 @@ impl Machine {
         }
         let mode = self.apic_mode(cpu, vcpu);
         let Some(page) = vcpu.apic() else { return };
-        page.set_mode(mode);
+        // A chip that is off accepts nothing, and the CPU does not ask it.
+        page.set_mode(mode, mode != ApicMode::Off && cpu.lapic.is_accepting());
         if mode == ApicMode::Off {
             return;
         }

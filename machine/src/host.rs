@@ -74,6 +74,14 @@ pub trait Host {
     /// CPU and for a vCPU that does not exist.
     fn kick(&self, vcpu: usize);
 
+    /// The same for an edge-triggered vector, which the CPU of a vCPU that runs may take from its
+    /// [`Posted`](crate::Machine::posted) by itself. `first`: none was there; otherwise whoever left that one calls
+    /// this as well, or has.
+    fn notify(&self, vcpu: usize, first: bool) {
+        let _ = first;
+        self.kick(vcpu);
+    }
+
     /// A byte for the person at the console.
     fn output(&self, to: Output, byte: u8);
 

@@ -1,9 +1,12 @@
-//! What other CPUs leave for a vCPU: atomics only, so that nobody waits for the vCPU's owner.
+//! What other CPUs leave for a vCPU: atomics only, so that nobody waits for the vCPU's owner. Edge-triggered
+//! vectors lie as in [`Posted`], from which some CPUs take them by themselves.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use arch::Posted;
+use arch::posted::OUTSTANDING;
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// Something is in the vector words.
-pub const VECTORS: u32 = 1;
+/// There are edge-triggered vectors.
+pub const EDGE: u32 = OUTSTANDING;
 /// A non-maskable interrupt.
 pub const NMI: u32 = 1 << 1;
 /// INIT.
@@ -14,15 +17,27 @@ pub const STARTUP: u32 = 1 << 3;
 pub const LOOK: u32 = 1 << 4;
 /// `VCPUOP_up`, after `VCPUOP_initialise`, or after it has switched itself off by HLT.
 pub const UP: u32 = 1 << 5;
+/// There are level-triggered vectors, or illegal ones.
+pub const LEVEL: u32 = 1 << 6;
 
-/// One vCPU's inbox.
+/// What was in an inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Flags.
+    pub flags: u32,
+    /// Edge-triggered vectors.
+    pub edge: [u64; 4],
+    /// Level-triggered vectors.
+    pub level: [u64; 4],
+}
+
+/// One vCPU's inbox. A CPU wants what it takes vectors from aligned to 64 bytes; Bochs wants a page.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(C, align(4096))]
 pub struct Inbox {
-    flags: AtomicU32,
-    startup: AtomicU8,
-    edge: [AtomicU64; 4],
+    posted: Posted,
     level: [AtomicU64; 4],
+    startup: AtomicU8,
 }
 
 impl Inbox {
@@ -30,51 +45,56 @@ impl Inbox {
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.flags.load(Ordering::Acquire) == 0
+        self.posted.is_empty()
     }
 
-    /// Leaves an interrupt vector.
-    pub fn post(&self, vector: u8, level: bool) {
-        let words = if level { &self.level } else { &self.edge };
-        if let Some(word) = words.get(usize::from(vector >> 6)) {
+    /// Its flags and edge-triggered vectors, for a CPU that takes them by itself.
+    #[must_use]
+    pub const fn posted(&self) -> &Posted {
+        &self.posted
+    }
+
+    /// Leaves an edge-triggered vector (16 to 255). True: there was none.
+    #[inline]
+    pub fn post(&self, vector: u8) -> bool {
+        self.posted.post(vector)
+    }
+
+    /// Leaves a level-triggered vector, or an illegal one, which the local APIC is to see itself.
+    pub fn post_level(&self, vector: u8) {
+        if let Some(word) = self.level.get(usize::from(vector >> 6)) {
             word.fetch_or(1 << (vector & 63), Ordering::Relaxed);
-            self.flags.fetch_or(VECTORS, Ordering::Release);
+            self.posted.mark(LEVEL);
         }
     }
 
-    /// Leaves [`NMI`], [`INIT`] or [`LOOK`].
+    /// Leaves [`NMI`], [`INIT`], [`UP`] or [`LOOK`].
     pub fn raise(&self, flags: u32) {
-        self.flags.fetch_or(flags, Ordering::Release);
+        self.posted.mark(flags);
     }
 
     /// Leaves a start-up at page `page`.
     pub fn start_up(&self, page: u8) {
         self.startup.store(page, Ordering::Relaxed);
-        self.flags.fetch_or(STARTUP, Ordering::Release);
+        self.posted.mark(STARTUP);
     }
 
-    /// Takes all flags.
+    /// Takes everything.
     #[must_use]
-    pub fn take(&self) -> u32 {
-        self.flags.swap(0, Ordering::Acquire)
+    #[inline]
+    pub fn take(&self) -> Taken {
+        let (flags, edge) = self.posted.take();
+        let mut level = [0; 4];
+        if flags & LEVEL != 0 {
+            level = core::array::from_fn(|n| self.level[n].swap(0, Ordering::Relaxed));
+        }
+        Taken { flags, edge, level }
     }
 
     /// The page of the last start-up.
     #[must_use]
     pub fn startup_page(&self) -> u8 {
         self.startup.load(Ordering::Relaxed)
-    }
-
-    /// Takes the vectors: edge-triggered and level-triggered.
-    #[must_use]
-    pub fn take_vectors(&self) -> ([u64; 4], [u64; 4]) {
-        let take = |words: &[AtomicU64; 4]| {
-            core::array::from_fn(|n| {
-                let word = &words[n];
-                if word.load(Ordering::Relaxed) == 0 { 0 } else { word.swap(0, Ordering::Relaxed) }
-            })
-        };
-        (take(&self.edge), take(&self.level))
     }
 }
 
@@ -86,14 +106,14 @@ mod tests {
     fn what_is_posted_comes_out_once() {
         let inbox = Inbox::default();
         assert!(inbox.is_empty());
-        inbox.post(0x41, false);
-        inbox.post(0xff, true);
+        assert!(inbox.post(0x41));
+        inbox.post_level(0xff);
         inbox.start_up(0x9a);
-        assert_eq!(inbox.take(), VECTORS | STARTUP);
+        let taken = inbox.take();
+        assert_eq!(taken.flags, EDGE | LEVEL | STARTUP);
         assert_eq!(inbox.startup_page(), 0x9a);
-        let (edge, level) = inbox.take_vectors();
-        assert_eq!((edge, level), ([0, 2, 0, 0], [0, 0, 0, 1 << 63]));
+        assert_eq!((taken.edge, taken.level), ([0, 2, 0, 0], [0, 0, 0, 1 << 63]));
         assert!(inbox.is_empty());
-        assert_eq!(inbox.take_vectors(), ([0; 4], [0; 4]));
+        assert_eq!(inbox.take(), Taken { flags: 0, edge: [0; 4], level: [0; 4] });
     }
 }

@@ -4,7 +4,7 @@
 use crate::apic::EOI;
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
-use crate::inbox::{self, Inbox};
+use crate::inbox::{self, Inbox, Taken};
 use crate::memmap::LAPIC;
 use crate::xen::SVR;
 use crate::{Machine, reset};
@@ -53,7 +53,11 @@ impl Machine {
         let Some(inbox) = self.inboxes.get(vcpu) else { return };
         match message.mode {
             DeliveryMode::Fixed | DeliveryMode::LowestPriority => {
-                inbox.post(message.vector, message.level);
+                // An illegal vector must not get past the local APIC, which notes it.
+                if !message.level && message.vector >= 16 {
+                    return host.notify(vcpu, inbox.post(message.vector));
+                }
+                inbox.post_level(message.vector);
             }
             DeliveryMode::Nmi => inbox.raise(inbox::NMI),
             DeliveryMode::Init => inbox.raise(inbox::INIT),
@@ -114,21 +118,20 @@ impl Machine {
     /// Throws away what is in a vCPU's inbox. Nobody sends now.
     pub(crate) fn forget_messages(&self, vcpu: usize) {
         if let Some(inbox) = self.inboxes.get(vcpu) {
-            let (_, _) = (inbox.take(), inbox.take_vectors());
+            let _ = inbox.take();
         }
     }
 
     /// Empties the inbox.
     #[inline(never)]
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
-        let flags = self.inbox(cpu.id).take();
+        let Taken { flags, edge, level } = self.inbox(cpu.id).take();
         cpu.attention = true;
         // The 8259A's pin and NMIs are none of the local APIC's.
-        if flags & (inbox::VECTORS | inbox::INIT) != 0 {
+        if flags & (inbox::EDGE | inbox::LEVEL | inbox::INIT) != 0 {
             self.take_apic(cpu, vcpu);
         }
-        if flags & inbox::VECTORS != 0 {
-            let (edge, level) = self.inbox(cpu.id).take_vectors();
+        if flags & (inbox::EDGE | inbox::LEVEL) != 0 {
             cpu.lapic.accept_all(&edge, &level);
         }
         if flags & inbox::NMI != 0 {

@@ -52,7 +52,7 @@ pub use nics::{MAX_NICS, Nic, NicModel};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use arch::{GuestRam, Nanos, Why};
+use arch::{GuestRam, Nanos, Posted, Why};
 use bios::{Bios, BiosConfig};
 use board::{Board, BoardConfig};
 use boot::Kernel;
@@ -242,6 +242,12 @@ impl Machine {
     #[must_use]
     pub fn vcpus(&self) -> usize {
         self.inboxes.len()
+    }
+
+    /// Where edge-triggered vectors for a vCPU are left. It stays where it is while the machine lives.
+    #[must_use]
+    pub fn posted(&self, vcpu: usize) -> Option<&Posted> {
+        self.inboxes.get(vcpu).map(Inbox::posted)
     }
 
     /// How many vCPUs are plugged in.

@@ -1,6 +1,6 @@
 //! What the CPU offers for VMX (SDM 3D "VMX Capability Reporting Facility").
 
-use crate::controls::{Allowed, AllowedControls, Controls, Primary, Secondary};
+use crate::controls::{Allowed, AllowedControls, Controls, ExitControls, Pin, Primary, Secondary};
 use arch::slat::PageSize;
 use core::fmt;
 use x86::msr;
@@ -193,6 +193,15 @@ impl Caps {
             | Secondary::APIC_REGISTERS.bits()
             | Secondary::VIRTUAL_INTERRUPT_DELIVERY.bits();
         self.tpr_shadow() && self.allowed.secondary.has(all)
+    }
+
+    /// Whether the CPU can take interrupts for a guest that it runs from where others left them. Host
+    /// interrupts must then be acknowledged by the exit that they cause.
+    #[must_use]
+    pub const fn posting(&self) -> bool {
+        self.apic()
+            && self.allowed.pin.has(Pin::POSTED_INTERRUPTS.bits())
+            && self.allowed.exit.has(ExitControls::ACKNOWLEDGE.bits())
     }
 
     /// Whether CR8 lives in a virtual-APIC page.

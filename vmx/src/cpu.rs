@@ -69,6 +69,7 @@ pub struct VmxVcpu {
     apic: ApicPage,
     /// What the VMCS says of the local APIC.
     apic_mode: ApicMode,
+    posting: bool,
     eoi_exits: [u64; 4],
     tables: Tables,
     vpid: Option<Vpid>,
@@ -77,9 +78,10 @@ pub struct VmxVcpu {
     caps: Caps,
 }
 
-/// Exits that `own` looks at first: exceptions and NMIs, windows, control registers. Reasons beyond
-/// 63 go there too.
+/// Exits that `own` looks at first: the host's interrupts, exceptions and NMIs, windows, control registers.
+/// Reasons beyond 63 go there too.
 const OWN: u64 = 1 << reason::EXCEPTION_OR_NMI
+    | 1 << reason::EXTERNAL_INTERRUPT
     | 1 << reason::INTERRUPT_WINDOW
     | 1 << reason::NMI_WINDOW
     | 1 << reason::CR_ACCESS

@@ -66,6 +66,7 @@ macro_rules! fields {
 
 fields! {
     VPID: u16 = control::VPID;
+    POSTED_VECTOR: u16 = control::POSTED_INTERRUPT_NOTIFICATION_VECTOR;
     INTERRUPT_STATUS: u16 = guest::INTERRUPT_STATUS;
     IO_BITMAP_A: u64 = control::IO_BITMAP_A_ADDR_FULL;
     IO_BITMAP_B: u64 = control::IO_BITMAP_B_ADDR_FULL;
@@ -73,6 +74,7 @@ fields! {
     TSC_OFFSET: u64 = control::TSC_OFFSET_FULL;
     VIRTUAL_APIC: u64 = control::VIRT_APIC_ADDR_FULL;
     APIC_ACCESS: u64 = control::APIC_ACCESS_ADDR_FULL;
+    POSTED_DESCRIPTOR: u64 = control::POSTED_INTERRUPT_DESC_ADDR_FULL;
     EOI_EXIT_0: u64 = control::EOI_EXIT0_FULL;
     EOI_EXIT_1: u64 = control::EOI_EXIT1_FULL;
     EOI_EXIT_2: u64 = control::EOI_EXIT2_FULL;

@@ -22,7 +22,9 @@ mod switch;
 
 pub(crate) use state::{Lazy, LazyMsr, cr2, dr6, lazy_msr, load_lazy, save_lazy};
 pub(crate) use state::{set_cr2, set_dr6, set_lazy_msr};
-pub(crate) use switch::{call_machine_check_handler, call_nmi_handler, world_switch};
+pub(crate) use switch::{
+    call_machine_check_handler, call_nmi_handler, close_interrupts, world_switch,
+};
 
 /// Memory of the hypervisor that the CPU is told of by physical address.
 #[derive(Debug)]
@@ -111,6 +113,20 @@ pub struct Tables {
     ept_root: HostPhys,
     /// Where the guest's accesses to its local APIC are caught, and the MSR bitmap of its x2APIC mode.
     apic: Option<(HostPhys, HostPhys)>,
+    posting: Option<Posting>,
+}
+
+/// How a vCPU's CPU takes interrupts that others left for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Posting {
+    /// Where the vCPU's `arch::Posted` is.
+    pub descriptor: HostPhys,
+    /// The host's vector that makes the CPU look there, if it runs the vCPU.
+    pub vector: u8,
+    /// Serves a host interrupt of the vector given, which the exit has acknowledged: all that the host does
+    /// about it, the end of interrupt included. Called on the exit's CPU with interrupts closed; it touches
+    /// no VMCS.
+    pub interrupt: fn(u8),
 }
 
 impl Tables {
@@ -125,7 +141,7 @@ impl Tables {
         msr: &Frame<MsrBitmap>,
         ept_root: HostPhys,
     ) -> Tables {
-        Tables { io: io.phys(), msr: msr.phys(), ept_root, apic: None }
+        Tables { io: io.phys(), msr: msr.phys(), ept_root, apic: None, posting: None }
     }
 
     /// The same for a vCPU whose local APIC is the CPU's, where [`Caps::apic`](crate::Caps::apic).
@@ -136,6 +152,23 @@ impl Tables {
     #[must_use]
     pub const unsafe fn with_apic(self, access: HostPhys, msr: &Frame<MsrBitmap>) -> Tables {
         Tables { apic: Some((access, msr.phys())), ..self }
+    }
+
+    /// The same for a vCPU whose CPU takes interrupts from where others leave them, where
+    /// [`Caps::posting`](crate::Caps::posting), after [`with_apic`](Tables::with_apic).
+    ///
+    /// # Safety
+    /// As [`new`](Tables::new). The descriptor is an `arch::Posted` of this vCPU alone, in write-back
+    /// memory. The host's gate for the vector does no harm if it comes while no guest runs.
+    #[must_use]
+    pub const unsafe fn with_posting(self, posting: Posting) -> Tables {
+        Tables { posting: Some(posting), ..self }
+    }
+
+    /// What [`with_posting`](Tables::with_posting) named.
+    #[inline]
+    pub(crate) const fn posting(&self) -> Option<&Posting> {
+        self.posting.as_ref()
     }
 
     /// What [`with_apic`](Tables::with_apic) named.

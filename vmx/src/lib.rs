@@ -29,4 +29,4 @@ pub use caps::{Caps, Unsupported};
 pub use cpu::VmxVcpu;
 pub use ept::Ept;
 pub use host::HostState;
-pub use hw::{Cpu, Frame, Frames, Page, Tables, detect};
+pub use hw::{Cpu, Frame, Frames, Page, Posting, Tables, detect};

@@ -231,6 +231,13 @@ impl LocalApic {
         self.take(message.mode, message.vector, message.level)
     }
 
+    /// Whether it accepts fixed interrupts: it is on, and enabled by software.
+    #[inline]
+    #[must_use]
+    pub const fn is_accepting(&self) -> bool {
+        self.accepting
+    }
+
     /// Accepts a fixed interrupt. True when it is new in the IRR; one that is refused or already
     /// there is false.
     #[inline]

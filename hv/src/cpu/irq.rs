@@ -11,7 +11,8 @@ use super::{apic, percpu};
 pub const TIMER: u8 = 0xf0;
 /// A kick: leave the guest, look for work.
 pub const KICK: u8 = 0xf1;
-/// Posted-interrupt notification, for VMX.
+/// Posted-interrupt notification, on VMX: a CPU that runs a guest takes it by itself. It says nothing to one that
+/// does not, as it looks at what was posted before it runs a guest again.
 pub const POSTED: u8 = 0xf2;
 /// Local APIC errors.
 pub const APIC_ERROR: u8 = 0xfe;
@@ -55,7 +56,9 @@ pub fn register(vector: u8, handler: Handler, argument: usize) -> bool {
     })
 }
 
-pub(super) fn dispatch(vector: u8) {
+/// Serves an interrupt that this CPU has taken, by its IDT or by an exit that acknowledged it: calls the handlers,
+/// and ends it. Interrupts are closed.
+pub fn dispatch(vector: u8) {
     percpu::this().interrupts.fetch_add(1, Ordering::Relaxed);
     let mut handled = false;
     for slot in &SLOTS[usize::from(vector)] {
@@ -76,4 +79,10 @@ pub(super) fn dispatch(vector: u8) {
     if !handled {
         log::warn!("interrupt {vector:#x} has no handler");
     }
+}
+
+/// Ends an interrupt and sends it to this CPU anew.
+pub(super) fn again(vector: u8) {
+    apic::eoi();
+    apic::send(percpu::this().apic_id(), apic::Ipi::Vector(vector));
 }

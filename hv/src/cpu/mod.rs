@@ -20,6 +20,7 @@ pub mod timer;
 pub mod trap;
 pub mod tsc;
 pub mod virt;
+pub mod wake;
 pub mod wall;
 
 pub use percpu::this;

@@ -277,6 +277,13 @@ pub fn kick(id: usize) {
     }
 }
 
+/// Tells CPU `id` that something was posted for the vCPU that it runs. No-op on unknown CPUs.
+pub fn notify(id: usize) {
+    if let Some(cpu) = percpu::get(id) {
+        apic::send(cpu.apic_id(), Ipi::Vector(irq::POSTED));
+    }
+}
+
 /// Kicks all CPUs but this one.
 pub fn kick_others() {
     let own = percpu::this().id;

@@ -14,6 +14,8 @@ use crate::mem::paging::translate;
 const NMI: u8 = 2;
 const MACHINE_CHECK: u8 = 18;
 const PAGE_FAULT: u8 = 14;
+/// RFLAGS.IF.
+const INTERRUPTS_OPEN: u64 = 1 << 9;
 
 static STOPPING: AtomicBool = AtomicBool::new(false);
 
@@ -30,6 +32,9 @@ extern "C" fn rust_trap(frame: &mut Frame) {
         PAGE_FAULT if frame.error & 1 == 0 && page_fault() => {}
         0..32 if msr::recover(frame) => {}
         0..32 => fault(frame),
+        // Bochs takes interrupts between an exit and the next time they are closed. What this one tells may have been
+        // looked for already; interrupts are closed now, and it comes again when the guest runs.
+        irq::POSTED if frame.rflags & INTERRUPTS_OPEN == 0 => irq::again(irq::POSTED),
         vector => irq::dispatch(vector),
     }
 }

@@ -2,9 +2,10 @@
 
 // UNSAFETY: vouches for frames and for the host state that a back end saves.
 
-use arch::HostPhys;
 use arch::slat::Format;
+use arch::{HostPhys, Posted};
 
+use crate::cpu::irq;
 use crate::mem::{self, frames};
 
 /// A vendor's back end.
@@ -34,9 +35,22 @@ pub trait Backend: Sized + 'static {
         None
     }
 
+    /// Whether a CPU that runs a vCPU takes interrupts from its `Posted` by itself, where there is a frame for the
+    /// local APIC.
+    fn posts(cpu: &Self::Cpu) -> bool {
+        let _ = cpu;
+        false
+    }
+
     /// A vCPU of a guest whose second-level table has its root at `root` and maps `apic`, if any; made on the
-    /// CPU that runs this, to be attached to any. `None` when memory is short.
-    fn new_vcpu(cpu: &Self::Cpu, root: HostPhys, apic: Option<HostPhys>) -> Option<Self::Vcpu>;
+    /// CPU that runs this, to be attached to any. `posted` is the vCPU's own, on the heap for as long as it lives,
+    /// where it [`posts`](Backend::posts). `None` when memory is short.
+    fn new_vcpu(
+        cpu: &Self::Cpu,
+        root: HostPhys,
+        apic: Option<HostPhys>,
+        posted: Option<&Posted>,
+    ) -> Option<Self::Vcpu>;
 
     /// Makes `cpu`, which runs this, the one that runs the vCPU; no other vCPU is attached to it.
     fn attach(vcpu: &mut Self::Vcpu, cpu: &mut Self::Cpu);
@@ -99,7 +113,12 @@ impl Backend for Svm {
         svm::Npt::new(cpu.caps())
     }
 
-    fn new_vcpu(cpu: &svm::Cpu, root: HostPhys, _apic: Option<HostPhys>) -> Option<svm::SvmVcpu> {
+    fn new_vcpu(
+        cpu: &svm::Cpu,
+        root: HostPhys,
+        _apic: Option<HostPhys>,
+        _posted: Option<&Posted>,
+    ) -> Option<svm::SvmVcpu> {
         let mut iopm = svm_frame::<svm::Iopm>()?;
         iopm.intercept_all();
         let mut msrpm = svm_frame::<svm::Msrpm>()?;
@@ -147,7 +166,16 @@ impl Backend for Vmx {
         Some(phys)
     }
 
-    fn new_vcpu(cpu: &vmx::Cpu, root: HostPhys, apic: Option<HostPhys>) -> Option<vmx::VmxVcpu> {
+    fn posts(cpu: &vmx::Cpu) -> bool {
+        cpu.caps().posting() && crate::config::get("posted") != Some("0")
+    }
+
+    fn new_vcpu(
+        cpu: &vmx::Cpu,
+        root: HostPhys,
+        apic: Option<HostPhys>,
+        posted: Option<&Posted>,
+    ) -> Option<vmx::VmxVcpu> {
         let mut io = vmx_frame::<vmx::IoBitmaps>()?;
         io.intercept_all();
         let mut msr = vmx_frame::<vmx::MsrBitmap>()?;
@@ -163,6 +191,14 @@ impl Backend for Vmx {
             msr.pass_x2apic();
             // SAFETY: as above; the caller maps the frame for this guest only.
             tables = unsafe { tables.with_apic(access, &msr) };
+            if let Some(posted) = posted {
+                let (vector, interrupt) = (irq::POSTED, irq::dispatch);
+                let descriptor = HostPhys(mem::virt_to_phys(posted).0);
+                // SAFETY: the heap is write-back memory, and the caller keeps it there for this vCPU; the
+                // vector's handler does nothing.
+                tables =
+                    unsafe { tables.with_posting(vmx::Posting { descriptor, vector, interrupt }) };
+            }
         }
         let frames = vmx::Frames { vmcs: vmx_frame()?, apic: vmx_frame()? };
         Some(vmx::VmxVcpu::new(frames, tables, cpu))

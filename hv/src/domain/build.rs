@@ -203,13 +203,16 @@ impl<'a, B: Backend> Builder<'a, B> {
             // Nobody has translations of a table that is new.
             let _ = slat.map(store, page, frame, perm, MemType::WriteBack).map_err(|_| short())?;
         }
+        let posts = apic.is_some() && B::posts(self.cpu);
         let mut slots = Vec::new();
         for index in 0..usize::from(config.max_vcpus) {
-            let vcpu = B::new_vcpu(self.cpu, slat.root(), apic).ok_or_else(short)?;
+            let posted = if posts { machine.posted(index) } else { None };
+            let vcpu = B::new_vcpu(self.cpu, slat.root(), apic, posted).ok_or_else(short)?;
             let cpu = Cpu::new(index, machine.physical_bits());
             slots.push(Slot {
                 task: Mutex::new(Task { vcpu, cpu, fpu: fpu::Area::default() }),
                 home: self.home(config, index),
+                posts,
                 woken: AtomicBool::new(true),
                 called: AtomicBool::new(false),
                 due: AtomicU64::new(u64::MAX),

@@ -35,7 +35,7 @@ use pvdrivers::{DomId, Port};
 use spin::Mutex;
 
 use crate::cpu::lock::IrqLock;
-use crate::cpu::{self, tsc};
+use crate::cpu::{self, tsc, wake};
 use crate::drivers::ring::Ring;
 use backend::Backend;
 use disk::Medium;
@@ -102,6 +102,8 @@ pub struct Slot<B: Backend> {
     pub task: Mutex<Task<B>>,
     /// The CPU that runs its turns.
     pub home: usize,
+    /// That CPU takes posted interrupts by itself while it runs the vCPU.
+    pub posts: bool,
     /// Something happened: its inbox, or its domain's state.
     pub woken: AtomicBool,
     /// Woken from outside since its last turn, not only waiting for the next one.
@@ -429,6 +431,22 @@ impl<B: Backend> Host for Domain<B> {
         } else if !slot.running.load(Ordering::Relaxed) {
             // The turn that goes on here ends soon (`sched::enter_and_leave`).
             this.yield_turn.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn notify(&self, vcpu: usize, first: bool) {
+        let Some(slot) = self.slots.get(vcpu) else { return };
+        if !slot.posts || slot.home == cpu::this().id {
+            return self.kick(vcpu);
+        }
+        if !first {
+            return;
+        }
+        slot.called.store(true, Ordering::Release);
+        if wake::call(&slot.woken, &slot.running, || ()) {
+            cpu::smp::notify(slot.home);
+        } else {
+            cpu::smp::kick(slot.home);
         }
     }
 

@@ -15,7 +15,7 @@ use super::backend::Backend;
 use super::{Domain, Slot, State, Task, console, rescue};
 use crate::archive::Entry;
 use crate::cpu::power::{self, Code};
-use crate::cpu::{self, smp, timer, tsc};
+use crate::cpu::{self, smp, timer, tsc, wake};
 use crate::drivers::block;
 
 /// A turn of a vCPU with the usual weight of 256, in nanoseconds. Others' are longer or shorter in proportion, so
@@ -312,12 +312,11 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
         domain.panicked();
     }
     slot.due.store(deadline(domain, task.cpu.due().unwrap_or(Nanos::NEVER)), Ordering::Release);
-    slot.running.store(false, Ordering::Release);
+    let ready = wake::leave(&slot.woken, &slot.running, || ());
     if machine.is_interrupted(&mut task.cpu, &mut task.vcpu) {
         // Its interrupts are closed: whoever called it still waits.
         slot.called.store(true, Ordering::Release);
     }
-    let ready = slot.woken.load(Ordering::Relaxed);
     machine.set_runstate(domain, id, if ready { Runstate::RUNNABLE } else { Runstate::BLOCKED });
     match ran {
         Some(None) => return false,

@@ -85,7 +85,7 @@ impl Machine {
             return;
         };
         match slot.upcall_vector.load(Ordering::Acquire) {
-            vector @ 1.. if upcall => inbox.post(vector, false),
+            vector @ 1.. if upcall => return host.notify(vcpu, inbox.post(vector)),
             _ => inbox.raise(inbox::LOOK),
         }
         host.kick(vcpu);
@@ -99,7 +99,7 @@ impl Machine {
         let vector = slot.upcall_vector.load(Ordering::Acquire);
         if vector != 0 && self.is_upcall_pending(xen, cpu.id) {
             if let Some(inbox) = self.inboxes.get(cpu.id) {
-                inbox.post(vector, false);
+                inbox.post(vector);
             }
             cpu.attention = true;
         }

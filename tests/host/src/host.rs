@@ -68,6 +68,8 @@ pub struct MockHost {
     pub owed: Cell<Option<u64>>,
     /// The host refuses [`Host::release`] so often.
     pub busy: Cell<u32>,
+    /// Whom an edge-triggered vector was announced to, and whether it was the first.
+    pub notified: RefCell<Vec<(usize, bool)>>,
     /// Calls are not recorded: for fuzzing.
     pub quiet: Cell<bool>,
 }
@@ -88,6 +90,7 @@ impl MockHost {
             backed: Cell::new(Backed::Yes),
             owed: Cell::new(None),
             busy: Cell::new(0),
+            notified: RefCell::default(),
             quiet: Cell::new(false),
         }
     }
@@ -161,6 +164,13 @@ impl Host for MockHost {
 
     fn kick(&self, vcpu: usize) {
         self.note(Call::Kick(vcpu));
+    }
+
+    fn notify(&self, vcpu: usize, first: bool) {
+        if !self.quiet.get() {
+            self.notified.borrow_mut().push((vcpu, first));
+        }
+        self.kick(vcpu);
     }
 
     fn output(&self, to: Output, byte: u8) {

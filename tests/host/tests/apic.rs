@@ -185,3 +185,83 @@ fn by_msrs_and_elsewhere_the_mode_follows_the_base() {
         assert_eq!(page(&mut guest, 0).mode(), mode, "{base:#x}");
     }
 }
+
+/// What the CPU does when it is notified while it runs the guest (SDM 3C "Posted-Interrupt Processing").
+fn process(guest: &mut Guest, n: usize) {
+    let (marks, requests) = guest.machine.posted(n).expect("a vCPU").take();
+    assert_eq!(marks, arch::posted::OUTSTANDING, "the CPU does not know others");
+    let page = page(guest, n);
+    let mut irr = page.vectors(offset::IRR);
+    irr.iter_mut().zip(requests).for_each(|(word, new)| *word |= new);
+    let (isr, level) = (set(page.vectors(offset::ISR)), *page.level());
+    page.put(&set(irr), &isr, &level);
+    let _ = page.take_changed();
+}
+
+#[test]
+fn a_vector_for_a_vcpu_that_runs_gets_there_without_an_exit_and_is_kept_by_the_next() {
+    let mut guest = lent(1);
+    assert!(page(&mut guest, 0).posting());
+    for vector in [0x31, 0x52] {
+        guest.machine.send(&guest.host, &fixed(vector, false));
+    }
+    assert_eq!(*guest.host.notified.borrow(), [(0, true), (0, false)], "one notification");
+    process(&mut guest, 0);
+    assert!(guest.machine.is_calm(&guest.cpus[0]), "nothing is left to do");
+    assert_eq!(deliver(&mut guest), 0x52);
+    // While it is served another comes, and the vCPU exits for something else.
+    guest.machine.send(&guest.host, &fixed(0x61, false));
+    assert_eq!(guest.host.notified.borrow().last(), Some(&(0, true)), "a first one again");
+    process(&mut guest, 0);
+    assert!(guest.machine.is_interrupted(&mut guest.cpus[0], &mut guest.vcpus[0]));
+    assert_eq!(guest.enter(0), Some(None));
+    assert_eq!((page(&mut guest, 0).requesting(), page(&mut guest, 0).servicing()), (0x61, 0x52));
+    assert_eq!((deliver(&mut guest), eoi(&mut guest), deliver_after(&mut guest)), (0x61, None, 0));
+}
+
+/// The highest request after an end of interrupt, 0 for none that is higher than what is in service.
+fn deliver_after(guest: &mut Guest) -> u8 {
+    let page = page(guest, 0);
+    let (irr, isr) = (set(page.vectors(offset::IRR)), set(page.vectors(offset::ISR)));
+    if irr.top >> 4 > isr.top >> 4 { irr.top } else { 0 }
+}
+
+#[test]
+fn a_vector_that_finds_its_vcpu_halting_wakes_it() {
+    // Before the exit for HLT is looked at, the CPU has put it into the page, or it has not: the notification came late.
+    for processed in [true, false] {
+        let mut guest = lent(1);
+        guest.machine.send(&guest.host, &fixed(0x61, false));
+        if processed {
+            process(&mut guest, 0);
+        }
+        guest.vcpus[0].next_rip = Some(guest.vcpus[0].rip + 1);
+        assert_eq!(guest.exit(Exit::Hlt), None);
+        assert_eq!(guest.enter(0), Some(None), "it goes on: {processed}");
+        assert_eq!(page(&mut guest, 0).requesting(), 0x61);
+    }
+}
+
+#[test]
+fn what_the_cpu_may_not_take_by_itself_is_not_posted() {
+    let mut guest = lent(1);
+    // Level-triggered: its end must exit. Illegal: the chip notes it. Neither is a request of the descriptor.
+    guest.machine.send(&guest.host, &fixed(0x41, true));
+    guest.machine.send(&guest.host, &fixed(0x0f, false));
+    let nmi = Message { mode: DeliveryMode::Nmi, ..fixed(0, false) };
+    guest.machine.send(&guest.host, &nmi);
+    assert!(guest.host.notified.borrow().is_empty());
+    assert_eq!(guest.host.kicked(), [0, 0, 0]);
+    assert_eq!(guest.enter(0), Some(Some(Event::NMI)));
+    assert_eq!(page(&mut guest, 0).level()[1], 2);
+    // A local APIC that is off by software takes none: the CPU must not put some into the page.
+    put(&mut guest, 0xf0, 0xff);
+    assert!(!page(&mut guest, 0).posting());
+    guest.machine.send(&guest.host, &fixed(0x71, false));
+    assert_eq!(guest.enter(0), Some(None));
+    put(&mut guest, 0xf0, 0x1ff);
+    assert!(page(&mut guest, 0).posting());
+    assert_eq!(page(&mut guest, 0).vectors(offset::IRR)[1] & 1 << (0x71 - 0x40), 0);
+    put(&mut guest, 0x280, 0);
+    assert_ne!(page(&mut guest, 0).read(0x280) & 1 << 6, 0, "a vector below 16 was received");
+}

@@ -4,7 +4,7 @@
 //! A vector that the page's trigger-mode register calls level-triggered exits when it ends.
 
 use super::{Due, VmxVcpu};
-use crate::controls::Secondary;
+use crate::controls::{ExitControls, Pin, Secondary};
 use crate::field as f;
 use arch::{ApicMode, HostPhys};
 
@@ -42,14 +42,22 @@ impl VmxVcpu {
             for field in EOI_EXITS {
                 self.vmcs.set(field, 0);
             }
+            if let Some(posting) = self.tables.posting() {
+                assert!(self.caps.posting(), "posting is for CPUs that have the controls");
+                self.vmcs.set(f::POSTED_VECTOR, posting.vector.into());
+                self.vmcs.set(f::POSTED_DESCRIPTOR, posting.descriptor.0);
+                // Posting wants it, and the vCPU posts at times: one way for all its interrupts.
+                let exit = self.vmcs.get(f::EXIT_CONTROLS);
+                self.vmcs.set(f::EXIT_CONTROLS, exit | ExitControls::ACKNOWLEDGE.bits());
+            }
             self.switch_apic();
         }
     }
 
     /// Mode or vectors in the page were changed.
     pub(super) fn settle_apic(&mut self) {
-        if self.apic_mode != self.apic.mode() {
-            self.apic_mode = self.apic.mode();
+        if (self.apic_mode, self.posting) != (self.apic.mode(), self.apic.posting()) {
+            (self.apic_mode, self.posting) = (self.apic.mode(), self.apic.posting());
             self.switch_apic();
         }
         if self.apic_mode == ApicMode::Off {
@@ -76,6 +84,9 @@ impl VmxVcpu {
         self.vmcs.set(f::SECONDARY_CONTROLS, new.bits());
         let msr = if mode == ApicMode::Msrs { x2apic_msr } else { self.tables.msr() };
         self.vmcs.set(f::MSR_BITMAP, msr.0);
+        let mut pin = Pin::from_bits_retain(self.vmcs.get(f::PIN_CONTROLS));
+        pin.set(Pin::POSTED_INTERRUPTS, self.posting && self.tables.posting().is_some());
+        self.vmcs.set(f::PIN_CONTROLS, pin.bits());
         // SDM 3C "Virtualizing Memory-Mapped APIC Accesses": translations may be from before.
         self.due = Due::all();
     }

@@ -37,6 +37,10 @@ impl VmxVcpu {
         match exit_reason {
             _ if exit_reason & ENTRY_FAILED != 0 => After::Give(self.refused_late(exit_reason)),
             reason::EXCEPTION_OR_NMI => self.exception(),
+            reason::EXTERNAL_INTERRUPT => {
+                self.serve_interrupt();
+                After::Decode
+            }
             reason::INTERRUPT_WINDOW => {
                 self.want(Wanted { interrupt: false, ..self.wanted });
                 After::Decode
@@ -51,6 +55,17 @@ impl VmxVcpu {
             }
             reason::CR_ACCESS => self.control_register(),
             _ => After::Decode,
+        }
+    }
+
+    /// A host interrupt that the exit has acknowledged is no longer pending: it is served before anything
+    /// else can happen. Without posting it is, and the host takes it as soon as it opens interrupts.
+    fn serve_interrupt(&self) {
+        let Some(posting) = self.tables.posting() else { return };
+        let info = self.vmcs.get_current(f::EXIT_INTERRUPTION);
+        if info & event::VALID != 0 {
+            hw::close_interrupts();
+            (posting.interrupt)(info as u8);
         }
     }
 

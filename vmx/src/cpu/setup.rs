@@ -37,6 +37,7 @@ impl VmxVcpu {
             cr8: 0,
             apic: ApicPage::new(Page::into_words(apic)),
             apic_mode: ApicMode::Off,
+            posting: false,
             eoi_exits: [0; 4],
             tables,
             vpid: None,

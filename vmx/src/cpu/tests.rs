@@ -2,9 +2,9 @@
 // UNSAFETY: `Tables::new` vouches for memory that only a CPU would read.
 
 use super::*;
-use crate::caps::tests::{sandy_bridge, skylake_x};
-use crate::controls::{EntryControls, Pin, Primary};
-use crate::{Frame, IoBitmaps, MsrBitmap};
+use crate::caps::tests::{sandy_bridge, skylake_x, skylake_x_3};
+use crate::controls::{EntryControls, ExitControls, Pin, Primary};
+use crate::{Frame, IoBitmaps, MsrBitmap, Posting};
 use arch::apicpage::{Vectors, offset};
 use arch::control::{cr4, efer, rflags};
 use arch::exit::CrAccess;
@@ -306,16 +306,88 @@ fn without_a_tpr_shadow_cr8_is_kept_beside_the_vmcs() {
     assert_eq!((vcpu.reg(SysReg::Cr8), vcpu.apic.read(offset::TPR)), (9, 0));
 }
 
-#[allow(unsafe_code, reason = "no CPU looks at these tables")]
+std::thread_local! {
+    static SERVED: core::cell::Cell<Option<u8>> = const { core::cell::Cell::new(None) };
+}
+
 fn vcpu_with_apic() -> VmxVcpu {
+    vcpu_with_posting(None, skylake_x())
+}
+
+#[allow(unsafe_code, reason = "no CPU looks at these tables")]
+fn vcpu_with_posting(posting: Option<Posting>, caps: Caps) -> VmxVcpu {
     let io = Frame::for_tests(0x4000, IoBitmaps::all());
     let msr = Frame::for_tests(0x6000, MsrBitmap::all());
     let x2apic = Frame::for_tests(0x7000, MsrBitmap::all());
     // SAFETY: nothing runs.
     let tables = unsafe { Tables::new(&io, &msr, HostPhys(0x9000)) };
     // SAFETY: nothing runs.
-    let tables = unsafe { tables.with_apic(HostPhys(0x8000), &x2apic) };
-    VmxVcpu::with_caps(Frames { vmcs: page(0x1000), apic: page(0x2000) }, tables, skylake_x())
+    let mut tables = unsafe { tables.with_apic(HostPhys(0x8000), &x2apic) };
+    if let Some(posting) = posting {
+        // SAFETY: nothing runs.
+        tables = unsafe { tables.with_posting(posting) };
+    }
+    VmxVcpu::with_caps(Frames { vmcs: page(0x1000), apic: page(0x2000) }, tables, caps)
+}
+
+fn posting_vcpu() -> VmxVcpu {
+    let interrupt = |vector| SERVED.set(Some(vector));
+    let posting = Posting { descriptor: HostPhys(0xa040), vector: 0xf2, interrupt };
+    vcpu_with_posting(Some(posting), skylake_x_3())
+}
+
+#[test]
+fn a_vcpu_posts_while_its_page_says_so_and_no_longer() {
+    let mut vcpu = posting_vcpu();
+    vcpu.vmcs.load();
+    let posts = |vcpu: &VmxVcpu| {
+        Pin::from_bits_retain(vcpu.vmcs.get(f::PIN_CONTROLS)).contains(Pin::POSTED_INTERRUPTS)
+    };
+    assert_eq!(vcpu.vmcs.get(f::POSTED_DESCRIPTOR), 0xa040);
+    assert_eq!(vcpu.vmcs.get(f::POSTED_VECTOR), 0xf2);
+    assert_ne!(vcpu.vmcs.get(f::EXIT_CONTROLS) & ExitControls::ACKNOWLEDGE.bits(), 0);
+    assert!(!posts(&vcpu), "its local APIC is off");
+    for (mode, posting) in [
+        (ApicMode::Memory, true),
+        (ApicMode::Memory, false),
+        (ApicMode::Msrs, true),
+        (ApicMode::Off, false),
+    ] {
+        let page = vcpu.apic().unwrap();
+        page.set_mode(mode, posting);
+        vcpu.before_switch();
+        assert_eq!(posts(&vcpu), posting, "{mode:?}");
+    }
+}
+
+#[test]
+fn without_a_descriptor_interrupts_stay_pending_and_nothing_is_posted() {
+    let mut vcpu = vcpu_with_posting(None, skylake_x_3());
+    vcpu.vmcs.load();
+    assert_eq!(vcpu.vmcs.get(f::EXIT_CONTROLS) & ExitControls::ACKNOWLEDGE.bits(), 0);
+    let page = vcpu.apic().unwrap();
+    page.set_mode(ApicMode::Memory, true);
+    vcpu.settle_apic();
+    assert_eq!(vcpu.vmcs.get(f::PIN_CONTROLS) & Pin::POSTED_INTERRUPTS.bits(), 0);
+    exited(&mut vcpu, reason::EXTERNAL_INTERRUPT, &[(f::EXIT_INTERRUPTION, 0x8000_00f1)]);
+    SERVED.set(None);
+    assert_eq!(vcpu.own(reason::EXTERNAL_INTERRUPT), own::After::Decode);
+    assert_eq!(SERVED.get(), None);
+}
+
+#[test]
+fn an_interrupt_that_its_exit_acknowledged_is_served_at_once() {
+    let mut vcpu = posting_vcpu();
+    exited(&mut vcpu, reason::EXTERNAL_INTERRUPT, &[(f::EXIT_INTERRUPTION, 0x8000_00f1)]);
+    SERVED.set(None);
+    assert_ne!(OWN >> reason::EXTERNAL_INTERRUPT & 1, 0, "`run` asks `own`");
+    assert_eq!(vcpu.own(reason::EXTERNAL_INTERRUPT), own::After::Decode);
+    assert_eq!(SERVED.get(), Some(0xf1));
+    // One that is still pending comes by the IDT.
+    exited(&mut vcpu, reason::EXTERNAL_INTERRUPT, &[(f::EXIT_INTERRUPTION, 0xf1)]);
+    SERVED.set(None);
+    assert_eq!(vcpu.own(reason::EXTERNAL_INTERRUPT), own::After::Decode);
+    assert_eq!(SERVED.get(), None);
 }
 
 #[test]
@@ -334,7 +406,7 @@ fn the_local_apics_mode_chooses_controls_and_msr_bitmap() {
         (ApicMode::Off, Secondary::APIC_ACCESSES, 0x6000),
     ] {
         vcpu.due = Due::empty();
-        vcpu.apic().unwrap().set_mode(mode);
+        vcpu.apic().unwrap().set_mode(mode, false);
         assert!(vcpu.apic.take_changed());
         vcpu.settle_apic();
         assert_eq!((apic_controls(&vcpu), vcpu.due), ((controls, bitmap), Due::all()));
@@ -346,7 +418,7 @@ fn the_cpu_learns_the_highest_vectors_and_whose_end_must_exit() {
     let mut vcpu = vcpu_with_apic();
     vcpu.vmcs.load();
     let page = vcpu.apic().unwrap();
-    page.set_mode(ApicMode::Memory);
+    page.set_mode(ApicMode::Memory, false);
     let requests = Vectors { words: [1 << 0x31, 0, 1 << 5, 0], top: 0x85 };
     let service = Vectors { words: [1 << 0x22, 0, 0, 0], top: 0x22 };
     page.put(&requests, &service, &[1 << 0x31, 0, 0, 1]);

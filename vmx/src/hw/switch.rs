@@ -128,6 +128,15 @@ pub(crate) fn call_nmi_handler() {
     }
 }
 
+/// Closes interrupts, as an exit has done: Bochs takes some all the same until they are closed once more.
+#[cold]
+pub(crate) fn close_interrupts() {
+    if cfg!(not(test)) {
+        // SAFETY: `Vcpu::run` is called with interrupts closed, and returns so.
+        unsafe { asm!("cli", options(nomem, nostack)) };
+    }
+}
+
 /// Delivers the machine check that ended the guest's run to the host's handler.
 #[cold]
 pub(crate) fn call_machine_check_handler() {
