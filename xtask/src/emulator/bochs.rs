@@ -2,7 +2,8 @@
 //! a terminal; it gets a script that says "continue" and a pseudo-terminal. A Bochs 3 built by
 //! `cargo xtask setup --bochs3` is taken instead where it is there: it is three times as fast.
 
-use super::{Listener, Machine, build_bochs};
+use super::build_bochs::{self, Mended};
+use super::{Listener, Machine};
 use crate::bootset::HostDisk;
 use crate::guests::{BOOT_FILE, iso};
 use crate::plan::{Display, Guest, Plan};
@@ -146,12 +147,16 @@ pub fn hypervisor(
     let module = dir.path().join("guests.cpio");
     fs::write(&module, archive)?;
     let iso = dir.path().join("xenolith.iso");
-    let whole = build_bochs::is_current();
+    let mended = build_bochs::mended();
     // What `build_bochs` mends makes guests crash.
-    let apicv = if whole { "" } else { " apicv=0" };
+    let without = match mended {
+        Mended::All => "",
+        Mended::Delivery => " posted=0",
+        Mended::Nothing => " apicv=0",
+    };
     let config = format!(
         "set timeout=0\nset gfxpayload=text\nmenuentry Xenolith {{\n\tmultiboot2 /boot/xenolith \
-         {}{apicv}\n\tmodule2 /boot/guests.cpio guests\n}}\n",
+         {}{without}\n\tmodule2 /boot/guests.cpio guests\n}}\n",
         super::hypervisor_line(plan, "bochs")
     );
     iso::grub(&iso, &config, &[("boot/xenolith", image), ("boot/guests.cpio", module.as_path())])?;
@@ -167,7 +172,7 @@ pub fn hypervisor(
         iso: Some(iso),
         disks: disks.to_vec(),
         snapshot: plan.snapshot,
-        network: plan.guests.iter().any(Guest::has_network) && whole,
+        network: plan.guests.iter().any(Guest::has_network) && mended > Mended::Nothing,
         tftp: plan.guests.iter().find_map(|guest| guest.media.tftp.clone()),
         ..Config::default()
     };

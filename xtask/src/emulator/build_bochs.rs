@@ -1,5 +1,5 @@
 //! Bochs 3 from Debian 13's source package, under `target/tools`: Debian 12's 2.7 is three times
-//! slower and has no network card. One mistake of its APIC virtualization is mended.
+//! slower and has no network card. Two mistakes of its APIC virtualization are mended.
 
 use crate::exec::{run, say, show};
 use crate::paths;
@@ -31,7 +31,20 @@ const OPTIONS: &[&str] = &[
 ];
 
 /// How it is built here: grows with every change of that.
-const VERSION: &str = "2: e1000, virtual interrupts wait for IF\n";
+const VERSION: &str = "3: e1000, virtual interrupts wait for IF, notifications without requests\n";
+/// As [`Mended::Delivery`] has it.
+const WITH_DELIVERY: &str = "2: e1000, virtual interrupts wait for IF\n";
+
+/// What is mended in the Bochs that is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mended {
+    /// Nothing: it is none of ours, or an early one.
+    Nothing,
+    /// Virtual-interrupt delivery.
+    Delivery,
+    /// That, and posted interrupts.
+    All,
+}
 
 /// Where it is, if it was ever built.
 pub fn place() -> Option<PathBuf> {
@@ -39,30 +52,54 @@ pub fn place() -> Option<PathBuf> {
     program.exists().then_some(program)
 }
 
-/// Whether what is there was built as it is today.
-pub fn is_current() -> bool {
-    place().is_some()
-        && fs::read_to_string(paths::tools().join("bochs3/built")).is_ok_and(|is| is == VERSION)
+/// How far what is there is mended.
+pub fn mended() -> Mended {
+    let built = fs::read_to_string(paths::tools().join("bochs3/built")).unwrap_or_default();
+    match built.as_str() {
+        _ if place().is_none() => Mended::Nothing,
+        VERSION => Mended::All,
+        WITH_DELIVERY => Mended::Delivery,
+        _ => Mended::Nothing,
+    }
 }
 
-/// A host interrupt delivers the guest's pending virtual interrupt, even where the guest has closed its
-/// own: asked is whether one is pending, not whether it is pending and open.
+/// File, what is wrong there, what is right.
+const MISTAKES: [(&str, &str, &str); 2] = [
+    // A host interrupt delivers the guest's pending virtual interrupt, even where the guest has closed its
+    // own: asked is whether one is pending, not whether it is pending and open.
+    (
+        "cpu/event.cc",
+        "if (is_pending(BX_EVENT_PENDING_VMX_VIRTUAL_INTR))",
+        "if (is_unmasked_event_pending(BX_EVENT_PENDING_VMX_VIRTUAL_INTR))",
+    ),
+    // A notification that finds neither a request posted nor one in the page is to do nothing. The highest of
+    // none is -1, which becomes vector 255, and the guest gets that.
+    (
+        "cpu/vapic.cc",
+        "  vector = BX_CPU_THIS_PTR lapic->highest_priority_int(virr);\n  \
+         if (vector >= vm->rvi) vm->rvi = vector;",
+        "  int highest = BX_CPU_THIS_PTR lapic->highest_priority_int(virr);\n  \
+         if (highest >= (int) vm->rvi) vm->rvi = highest;",
+    ),
+];
+
 fn mend(source: &Path) -> Result<()> {
-    let file = source.join("cpu/event.cc");
-    let text = fs::read_to_string(&file)?;
-    let wrong = "if (is_pending(BX_EVENT_PENDING_VMX_VIRTUAL_INTR))";
-    let right = "if (is_unmasked_event_pending(BX_EVENT_PENDING_VMX_VIRTUAL_INTR))";
-    anyhow::ensure!(
-        text.contains(wrong) || text.contains(right),
-        "Bochs' cpu/event.cc is not as expected"
-    );
-    Ok(fs::write(&file, text.replace(wrong, right))?)
+    for (file, wrong, right) in MISTAKES {
+        let place = source.join(file);
+        let text = fs::read_to_string(&place)?;
+        anyhow::ensure!(
+            text.contains(wrong) || text.contains(right),
+            "Bochs' {file} is not as expected"
+        );
+        fs::write(&place, text.replace(wrong, right))?;
+    }
+    Ok(())
 }
 
 /// Fetches, builds and installs it, once.
 pub fn build(offline: bool) -> Result<()> {
     let place = paths::tools().join("bochs3");
-    if is_current() {
+    if mended() == Mended::All {
         say(format!("Bochs 3 is there: {}", paths::show(&place)));
         return Ok(());
     }
