@@ -35,18 +35,20 @@ impl Machine {
         if cpu.apic_lent {
             return;
         }
-        let mode = self.apic_mode(cpu, vcpu);
-        let Some(page) = vcpu.apic() else { return };
-        // A chip that is off accepts nothing, and the CPU does not ask it.
-        page.set_mode(mode, mode != ApicMode::Off && cpu.lapic.is_accepting());
-        if mode == ApicMode::Off {
-            return;
-        }
-        cpu.lapic.lend(page);
+        // Whatever changes mode or acceptance changes what is shown, too.
         if !cpu.apic_shown {
+            let mode = self.apic_mode(cpu, vcpu);
+            let Some(page) = vcpu.apic() else { return };
+            // A chip that is off accepts nothing, and the CPU does not ask it.
+            page.set_mode(mode, mode != ApicMode::Off && cpu.lapic.is_accepting());
+            if mode == ApicMode::Off {
+                return;
+            }
             cpu.lapic.show(page);
             cpu.apic_shown = true;
         }
+        let Some(page) = vcpu.apic() else { return };
+        cpu.lapic.lend(page);
         cpu.apic_lent = true;
     }
 

@@ -46,7 +46,7 @@ pub struct Cpu {
     pub(crate) lapic_page: u64,
     /// The CPU has task priority, requests and vectors in service: see `apic`.
     pub(crate) apic_lent: bool,
-    /// What the guest reads in the CPU's page besides is as the chip has it.
+    /// What the guest reads in the CPU's page besides is as the chip has it, and so is what the CPU does of it.
     pub(crate) apic_shown: bool,
     /// Timers of Xen's interface.
     pub(crate) xen: XenTimer,

@@ -249,16 +249,17 @@ impl Machine {
                 self.lapic_effect(cpu, host, effect);
             }
             APIC_BASE => {
-                let mode = cpu.lapic.mode();
+                let (mode, page) = (cpu.lapic.mode(), cpu.lapic_page);
                 cpu.lapic.write_base(value).map_err(|_| Fault::GP0)?;
-                cpu.apic_shown &= cpu.lapic.mode() == mode;
                 cpu.lapic_page = cpu.lapic.page().map_or(u64::MAX, |page| page >> 12);
+                cpu.apic_shown &= (cpu.lapic.mode(), cpu.lapic_page) == (mode, page);
                 self.lapic_effect(cpu, host, LapicEffect::Address);
             }
             X2APIC_FIRST..=X2APIC_LAST => {
                 let effect = cpu.lapic.write_msr(msr, value, self.now(host));
                 self.lapic_effect(cpu, host, effect.map_err(|_| Fault::GP0)?);
                 if msr == X2APIC_FIRST + u32::from(SVR) {
+                    cpu.apic_shown = false;
                     self.reassert_upcall(cpu);
                 }
             }
