@@ -70,6 +70,8 @@ pub struct VmxVcpu {
     /// What the VMCS says of the local APIC.
     apic_mode: ApicMode,
     posting: bool,
+    /// The guest's CR2, which no VMCS keeps and a page fault of the host's changes.
+    cr2: u64,
     eoi_exits: [u64; 4],
     tables: Tables,
     vpid: Option<Vpid>,
@@ -183,6 +185,9 @@ impl VmxVcpu {
         if rsp != self.rsp {
             self.vmcs.set_current(f::RSP, rsp);
         }
+        if cfg!(not(test)) && hw::cr2() != self.cr2 {
+            hw::set_cr2(self.cr2);
+        }
     }
 
     /// What comes between exit and decoding: keeps what every handler wants, and a delivery to
@@ -190,6 +195,9 @@ impl VmxVcpu {
     #[inline]
     fn after_switch(&mut self) -> u32 {
         self.launched = true;
+        if cfg!(not(test)) {
+            self.cr2 = hw::cr2();
+        }
         self.rip = self.vmcs.get_current(f::RIP);
         self.rsp = self.vmcs.get_current(f::RSP);
         self.gprs.set_rsp(self.rsp);

@@ -79,8 +79,7 @@ impl VmxVcpu {
                 u64::from(self.apic.read(offset::TPR) >> 4 & 15)
             }
             SysReg::Cr8 => self.cr8.into(),
-            SysReg::Cr2 if self.attached => hw::cr2(),
-            SysReg::Cr2 => self.lazy.cr2,
+            SysReg::Cr2 => self.cr2,
             SysReg::Dr6 if self.attached => hw::dr6(),
             SysReg::Dr6 => self.lazy.dr6,
             SysReg::Star => self.read_lazy(LazyMsr::Star),
@@ -102,8 +101,7 @@ impl VmxVcpu {
             SysReg::TscOffset => vmcs.set(f::TSC_OFFSET, value),
             SysReg::DebugCtl => vmcs.set(f::DEBUGCTL, value & DEBUGCTL),
             SysReg::Cr8 => self.write_cr8(value as u8 & 15),
-            SysReg::Cr2 if self.attached => hw::set_cr2(value),
-            SysReg::Cr2 => self.lazy.cr2 = value,
+            SysReg::Cr2 => self.cr2 = value,
             SysReg::Dr6 if self.attached => hw::set_dr6(value),
             SysReg::Dr6 => self.lazy.dr6 = value,
             SysReg::Star => self.write_lazy(LazyMsr::Star, value),

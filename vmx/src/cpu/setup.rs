@@ -38,6 +38,7 @@ impl VmxVcpu {
             apic: ApicPage::new(Page::into_words(apic)),
             apic_mode: ApicMode::Off,
             posting: false,
+            cr2: 0,
             eoi_exits: [0; 4],
             tables,
             vpid: None,

@@ -22,13 +22,12 @@ const LAZY_MSRS: [u32; 5] =
     [msr::IA32_STAR, msr::IA32_LSTAR, msr::IA32_CSTAR, msr::IA32_FMASK, msr::IA32_KERNEL_GSBASE];
 
 /// Registers that the host does not use, so that they are switched with the vCPU, not with the
-/// exit. The host takes no page faults and has no breakpoints.
+/// exit. The host has no breakpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lazy {
     /// DR0 to DR3. DR7 is in the VMCS.
     pub(crate) dr: [u64; 4],
     pub(crate) dr6: u64,
-    pub(crate) cr2: u64,
     /// By [`LazyMsr`].
     pub(crate) msrs: [u64; 5],
     pub(crate) tsc_aux: u64,
@@ -46,7 +45,6 @@ pub(crate) fn load_lazy(lazy: &Lazy, rdtscp: bool) {
         );
     }
     set_dr6(lazy.dr6);
-    set_cr2(lazy.cr2);
     for (number, value) in LAZY_MSRS.into_iter().zip(lazy.msrs) {
         // SAFETY: the MSRs exist with long mode, the host does not use them, and `machine` gives
         // legal values.
@@ -73,7 +71,7 @@ pub(crate) fn save_lazy(rdtscp: bool) -> Lazy {
     let msrs = LAZY_MSRS.map(|number| unsafe { rdmsr(number) });
     // SAFETY: the MSR exists with RDTSCP.
     let tsc_aux = if rdtscp { unsafe { rdmsr(TSC_AUX) } } else { 0 };
-    Lazy { dr: [dr0, dr1, dr2, dr3], dr6: dr6(), cr2: cr2(), msrs, tsc_aux }
+    Lazy { dr: [dr0, dr1, dr2, dr3], dr6: dr6(), msrs, tsc_aux }
 }
 
 pub(crate) fn lazy_msr(which: LazyMsr) -> u64 {
