@@ -225,8 +225,9 @@ impl Machine {
         }
     }
 
+    /// Moves RIP behind an instruction of `len` bytes that was done on the CPU's behalf.
     #[inline]
-    fn skip<V: Vcpu>(&self, vcpu: &mut V, len: u8) {
+    pub(crate) fn skip<V: Vcpu>(&self, vcpu: &mut V, len: u8) {
         let rip = vcpu.rip();
         let next = rip.wrapping_add(len.into());
         // Without a carry out of the low 16 bits RIP is in range still, however wide the code is.

@@ -5,11 +5,12 @@ use crate::apic::EOI;
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use crate::inbox::{self, Inbox, Taken};
+use crate::insn::exec::{cpl, linear};
 use crate::memmap::LAPIC;
 use crate::xen::SVR;
 use crate::{Machine, reset};
 use arch::control::rflags;
-use arch::{ApicMode, Event, SysReg, Vcpu};
+use arch::{Access, ApicMode, Event, GuestVirt, Paging, SegReg, SysReg, Vcpu};
 use core::sync::atomic::Ordering;
 use devmodel::apicmsg::{DeliveryMode, Message};
 use devmodel::lapic::{ApicAddress, Delivery, Ipi, Shorthand};
@@ -213,6 +214,10 @@ impl Machine {
         if self.settle_callback(cpu, host) {
             cpu.attention = true;
         }
+        if vcpu.blocking().shadow && self.is_at_hlt(cpu, vcpu) {
+            self.skip(vcpu, 1);
+            cpu.activity = Activity::Halted;
+        }
         // Of a vCPU that runs on with its local APIC lent, nothing of that is wanted here.
         if cpu.activity != Activity::Running {
             self.take_apic(cpu, vcpu);
@@ -275,6 +280,27 @@ impl Machine {
         let more = more || upcall_waits || !delivers && cpu.lapic.pending_vector().is_some();
         self.ask_for_window(cpu, vcpu, more, delivers);
         true
+    }
+
+    /// Whether the guest stopped between STI and HLT. Then it has halted: on a CPU nothing comes between the two that
+    /// could wake it too early. QEMU's SVM (7.2) forgets the shadow at entry; there an interrupt would be taken in front
+    /// of the HLT, and what it brought to do would wait for the next one.
+    #[cold]
+    #[inline(never)]
+    fn is_at_hlt<V: Vcpu>(&self, cpu: &Cpu, vcpu: &V) -> bool {
+        const HLT: u8 = 0xf4;
+        let flags = vcpu.rflags();
+        if cpu.activity != Activity::Running
+            || flags & (rflags::IF | rflags::TF) != rflags::IF
+            || vcpu.pending_event().is_some()
+            || cpl(vcpu) != 0
+        {
+            return false;
+        }
+        let at = GuestVirt(linear(vcpu, SegReg::Cs, vcpu.rip()));
+        let paging = Paging::of(vcpu, self.cpuid.physical_bits());
+        let found = paging.translate(&self.ram, at, Access::EXEC);
+        found.is_ok_and(|found| self.ram.read_u8(found.gpa) == Some(HLT))
     }
 
     /// An interrupt that waits needs an exit as soon as the guest can take it. One that the TPR holds

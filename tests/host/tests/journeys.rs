@@ -1,6 +1,7 @@
 //! The journeys of docs/architecture.md, from exit to effect.
 
-use arch::{Access, Event, Exit, Resume, SegReg, Segment, SysReg, Vcpu, Why};
+use arch::{Access, Blocking, Event, Exit, Resume, SegReg, Segment, SysReg, Vcpu, Why};
+use devmodel::apicmsg::{DeliveryMode, Message};
 use host_tests::{Call, Guest, Mode, Setup};
 use machine::Activity;
 use machine::host::Output;
@@ -370,4 +371,76 @@ fn rip_wraps_with_the_code_segment() {
     guest.vcpus[0].next_rip = None;
     assert_eq!(guest.exit(Exit::Out { port: 0x80, width: 1 }), None);
     assert_eq!(guest.vcpus[0].rip, 0);
+}
+
+fn fixed(vector: u8) -> Message {
+    Message { dest: 0, logical: false, mode: DeliveryMode::Fixed, vector, level: false }
+}
+
+/// A guest of Linux' way to wait: STI, and an exit in front of the HLT behind it.
+fn between_sti_and_hlt(mode: Mode) -> Guest {
+    let mut guest = Guest::new();
+    guest.set_mode(0, mode);
+    guest.enable_lapic(0);
+    guest.at(&[0xf4, 0x90]);
+    guest.vcpus[0].set_rflags(0x202);
+    guest.vcpus[0].set_blocking(Blocking { shadow: true, nmi: false });
+    guest.cpus[0].wake();
+    guest
+}
+
+#[test]
+fn an_exit_between_sti_and_hlt_finds_the_guest_halted() {
+    for mode in [Mode::Real, Mode::Protected, Mode::Long] {
+        let mut guest = between_sti_and_hlt(mode);
+        let rip = guest.vcpus[0].rip;
+        assert_eq!(guest.enter(0), None);
+        assert_eq!((guest.vcpus[0].rip, guest.vcpus[0].blocking().shadow), (rip + 1, false));
+        guest.machine.send(&guest.host, &fixed(0x41));
+        assert_eq!(guest.enter(0), Some(Some(Event::interrupt(0x41))));
+        assert_eq!(guest.vcpus[0].rip, rip + 1, "the handler returns behind the HLT");
+        // One that waits already ends the HLT as it begins.
+        let mut guest = between_sti_and_hlt(mode);
+        guest.machine.send(&guest.host, &fixed(0x41));
+        assert_eq!(guest.enter(0), Some(Some(Event::interrupt(0x41))));
+        assert_eq!(guest.vcpus[0].rip, rip + 1);
+        // So does an NMI.
+        let mut guest = between_sti_and_hlt(mode);
+        guest.machine.send(&guest.host, &Message { mode: DeliveryMode::Nmi, ..fixed(0) });
+        assert_eq!(guest.enter(0), Some(Some(Event::NMI)));
+        assert_eq!(guest.vcpus[0].rip, rip + 1);
+    }
+}
+
+#[test]
+fn what_is_no_hlt_behind_sti_is_left_to_the_cpu() {
+    let stays = |change: fn(&mut Guest), shadow: bool| {
+        let mut guest = between_sti_and_hlt(Mode::Protected);
+        change(&mut guest);
+        guest.vcpus[0].set_blocking(Blocking { shadow, nmi: false });
+        guest.machine.send(&guest.host, &fixed(0x41));
+        let rip = guest.vcpus[0].rip;
+        assert!(guest.enter(0).is_some());
+        assert_eq!(guest.vcpus[0].rip, rip);
+    };
+    stays(|guest| guest.at(&[0x90, 0xf4]), true);
+    // An interrupt may come between others.
+    stays(|_| (), false);
+    // MOV SS with interrupts closed: the HLT waits for an NMI.
+    stays(|guest| guest.vcpus[0].set_rflags(2), true);
+    // A step is trapped behind the HLT.
+    stays(|guest| guest.vcpus[0].set_rflags(0x302), true);
+    // A program may not halt.
+    stays(
+        |guest| {
+            let stack = guest.vcpus[0].segment(SegReg::Ss);
+            let user = Segment { access: stack.access | 0x60, ..stack };
+            guest.vcpus[0].set_segment(SegReg::Ss, user);
+        },
+        true,
+    );
+    // An event goes first whose delivery was interrupted.
+    stays(|guest| guest.vcpus[0].inject(Some(Event::interrupt(0x60))), true);
+    // Where there is no memory, there is no HLT.
+    stays(|guest| guest.vcpus[0].set_rip(0x4000_0000), true);
 }
