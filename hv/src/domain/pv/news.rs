@@ -24,18 +24,3 @@ impl News {
         self.few.into_iter().chain(self.more)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec::Vec;
-    use pvdrivers::Port;
-
-    #[test]
-    fn events_come_in_the_order_in_which_they_happened() {
-        let mut news = News::default();
-        let ports = (1..6).map(|port| Deliver::Backend { port: Port(port) });
-        ports.clone().for_each(|deliver| news.push(deliver));
-        assert_eq!(news.all().collect::<Vec<_>>(), ports.collect::<Vec<_>>());
-    }
-}
