@@ -128,6 +128,9 @@ impl Machine {
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
         let Taken { flags, edge, level } = self.inbox(cpu.id).take();
         cpu.attention = true;
+        if cpu.activity == Activity::Polling {
+            self.end_poll(cpu);
+        }
         // The 8259A's pin and NMIs are none of the local APIC's.
         if flags & (inbox::EDGE | inbox::LEVEL | inbox::INIT) != 0 {
             self.take_apic(cpu, vcpu);
@@ -248,8 +251,11 @@ impl Machine {
             cpu.activity = Activity::Running;
         }
         if cpu.activity == Activity::Polling {
-            // It asks again, and waits again if nothing has come.
-            cpu.activity = Activity::Running;
+            let wakes = cpu.nmi || (waiting && enabled) || vcpu.pending_event().is_some();
+            if !wakes {
+                return false;
+            }
+            self.end_poll(cpu);
         }
         // The CPU delivers vectors of the local APIC by itself, where it can.
         let vector = if delivers { None } else { vector };

@@ -38,8 +38,7 @@ impl Machine {
                 }
             }
             SchedOp::POLL => match self.poll(cpu, vcpu, host, call) {
-                Ok(true) => Outcome::Done(0),
-                Ok(false) => Outcome::Again,
+                Ok(()) => Outcome::Done(0),
                 Err(errno) => errno.into(),
             },
             SchedOp::WATCHDOG => self.watchdog(vcpu, host, call).into(),
@@ -60,15 +59,15 @@ impl Machine {
         self.on_board(host, |board, fx| board.set_watchdog(asked, now, fx))
     }
 
-    /// Waits until one of some ports is pending, or until a time. False: it waits; a vCPU that was woken
-    /// asks again.
+    /// Waits until one of some ports is pending, or until a time. The call has its result at once; the vCPU is not entered
+    /// before something came for it. As in Xen an interrupt or another event ends the wait too, and the guest looks itself.
     fn poll<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
         vcpu: &mut V,
         host: &H,
         call: &Call<'_>,
-    ) -> Result<bool, Errno> {
+    ) -> Result<(), Errno> {
         let poll: Poll = self.claim(vcpu, call.pointer(1), call.width)?;
         if poll.nr_ports > MAX_POLL_PORTS {
             return Err(Errno::EINVAL);
@@ -84,18 +83,24 @@ impl Machine {
         let ports = ports.get(..poll.nr_ports as usize).ok_or(Errno::EINVAL)?;
         let (dom, id) = (call.xen.domid, cpu.id as u16);
         let mut events = call.xen.hub.events.lock();
-        let pending = events.poll(dom, id, ports)?;
-        let until = (poll.timeout != 0).then_some(Nanos(poll.timeout));
-        if pending || until.is_some_and(|until| until <= self.now(host)) {
-            events.end_poll(dom, id);
-            cpu.xen.poll = None;
-            return Ok(true);
+        if events.poll(dom, id, ports)? {
+            return Ok(());
         }
         drop(events);
-        cpu.xen.poll = until;
+        cpu.xen.poll = (poll.timeout != 0).then_some(Nanos(poll.timeout));
         cpu.activity = Activity::Polling;
         cpu.attention = true;
-        Ok(false)
+        Ok(())
+    }
+
+    /// A wait of [`SchedOp::POLL`] is over.
+    #[cold]
+    pub(crate) fn end_poll(&self, cpu: &mut Cpu) {
+        cpu.activity = Activity::Running;
+        cpu.xen.poll = None;
+        if let Some(xen) = &self.xen {
+            xen.hub.events.lock().end_poll(xen.domid, cpu.id as u16);
+        }
     }
 }
 

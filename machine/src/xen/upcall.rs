@@ -150,8 +150,15 @@ impl Machine {
 
     /// Lets a vCPU's timers expire.
     pub(crate) fn expire_xen_timers<H: Host>(&self, cpu: &mut Cpu, host: &H) {
-        if cpu.xen.due().is_some_and(|due| due <= self.now(host))
-            && cpu.xen.expire(self.now(host))
+        let Some(due) = cpu.xen.due() else { return };
+        let now = self.now(host);
+        if due > now {
+            return;
+        }
+        if cpu.xen.poll.is_some_and(|until| until <= now) {
+            self.end_poll(cpu);
+        }
+        if cpu.xen.expire(now)
             && let Some(xen) = &self.xen
         {
             self.raise_virq(xen, host, cpu.id, Virq::TIMER);

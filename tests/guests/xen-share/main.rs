@@ -36,8 +36,11 @@ fn counter(page: usize) -> &'static AtomicU64 {
 /// Sleeps until the other has rung, or the counter says that it had.
 fn wait(port: u32, page: usize, value: u64) {
     let end = xen::nanoseconds() + 60_000_000_000;
+    let mut polls = 0;
     while counter(page).load(SeqCst) != value {
         assert!(xen::nanoseconds() < end, "the other guest does not answer");
+        polls += 1;
+        assert!(polls < 100, "it polls instead of sleeping");
         assert_eq!(xen::poll(port, xen::nanoseconds() + 1_000_000_000), 0);
         xen::take(port);
     }

@@ -366,15 +366,52 @@ fn a_poll_sleeps_until_its_port_is_pending_though_masked() {
     let poll = sched::Poll { ports: arch::GuestVirt(ports), nr_ports: 1, timeout: 0 };
     let rip = xen.guest.vcpus[0].rip;
     let op = sched::SchedOp::POLL.0.into();
-    let _ = xen.call_with(Hypercall::SCHED_OP, &[op], poll);
-    assert_eq!(xen.guest.vcpus[0].rip, rip, "it will ask again");
-    assert_eq!(xen.guest.cpus[0].activity, Activity::Polling);
+    let _ = xen.guest.enter(0);
+    assert_eq!(xen.call_with(Hypercall::SCHED_OP, &[op], poll).0, 0);
+    assert_eq!(xen.guest.vcpus[0].rip, rip + 3);
+    for _ in 0..3 {
+        assert_eq!(xen.guest.enter(0), None, "it sleeps");
+    }
     let deliver = xen.guest.machine_events().lock().send(DomId(1), Port(port)).unwrap();
     machine::xen::deliver_to(&xen.guest.host, deliver);
     assert_eq!(xen.announce(), [(0, false)]);
     assert_eq!(xen.guest.enter(0), Some(None));
+    // It is pending by now: there is nothing to wait for.
     assert_eq!(xen.call_with(Hypercall::SCHED_OP, &[op], poll).0, 0);
-    assert_eq!(xen.guest.vcpus[0].rip, rip + 3);
+    assert_eq!(xen.guest.enter(0), Some(None));
+}
+
+#[test]
+fn a_poll_ends_at_its_time_or_by_an_interrupt_and_its_time_does_not_come_again() {
+    let mut xen = XenGuest::new(Width::Bits64, 1);
+    xen.set_up_events(0xf3);
+    let (masked, other) = (xen.bind_ipi(0), xen.bind_ipi(0));
+    let page = xen.guest.shared_info();
+    page.fetch_or(SharedInfo::of(Width::Bits64).evtchn_mask, 8, 1 << masked).unwrap();
+    let ports = ARG + 0x100;
+    xen.guest.store(ports, 4, masked.into());
+    let poll = |timeout| sched::Poll { ports: arch::GuestVirt(ports), nr_ports: 1, timeout };
+    let op = sched::SchedOp::POLL.0.into();
+    let _ = xen.guest.enter(0);
+    assert_eq!(xen.call_with(Hypercall::SCHED_OP, &[op], poll(50_000)).0, 0);
+    assert_eq!(xen.guest.cpus[0].due(), Some(Nanos(50_000)));
+    xen.guest.pass(49_000);
+    assert_eq!(xen.guest.enter(0), None);
+    xen.guest.pass(1_000);
+    assert_eq!(xen.guest.enter(0), Some(None));
+    assert_eq!(xen.guest.cpus[0].due(), None);
+    // A time that is over already.
+    assert_eq!(xen.call_with(Hypercall::SCHED_OP, &[op], poll(20_000)).0, 0);
+    assert_eq!(xen.guest.enter(0), Some(None));
+    // Another port's event is an interrupt of this vCPU, behind the call.
+    xen.guest.vcpus[0].rflags |= 0x200;
+    assert_eq!(xen.call_with(Hypercall::SCHED_OP, &[op], poll(90_000)).0, 0);
+    assert_eq!(xen.guest.enter(0), None);
+    let deliver = xen.guest.machine_events().lock().send(DomId(1), Port(other)).unwrap();
+    machine::xen::deliver_to(&xen.guest.host, deliver);
+    assert_eq!(xen.announce(), [(0, true)]);
+    assert_eq!(xen.guest.enter(0), Some(Some(Event::interrupt(0xf3))));
+    assert_eq!(xen.guest.cpus[0].due(), None);
 }
 
 #[test]
