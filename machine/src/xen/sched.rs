@@ -37,7 +37,7 @@ impl Machine {
                     Err(errno) => errno.into(),
                 }
             }
-            SchedOp::POLL => match self.poll(cpu, vcpu, host, call) {
+            SchedOp::POLL => match self.poll(cpu, vcpu, call) {
                 Ok(()) => Outcome::Done(0),
                 Err(errno) => errno.into(),
             },
@@ -61,13 +61,7 @@ impl Machine {
 
     /// Waits until one of some ports is pending, or until a time. The call has its result at once; the vCPU is not entered
     /// before something came for it. As in Xen an interrupt or another event ends the wait too, and the guest looks itself.
-    fn poll<V: Vcpu, H: Host>(
-        &self,
-        cpu: &mut Cpu,
-        vcpu: &mut V,
-        host: &H,
-        call: &Call<'_>,
-    ) -> Result<(), Errno> {
+    fn poll<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V, call: &Call<'_>) -> Result<(), Errno> {
         let poll: Poll = self.claim(vcpu, call.pointer(1), call.width)?;
         if poll.nr_ports > MAX_POLL_PORTS {
             return Err(Errno::EINVAL);
