@@ -13,6 +13,7 @@ mod guest;
 mod host;
 pub mod peers;
 mod rng;
+pub mod xen;
 
 pub use cpu::MockCpu;
 pub use guest::{Guest, Mode, Setup, host_cpuid};
