@@ -285,8 +285,10 @@ pub(super) fn read(text: &str) -> Result<GuestConfig, (String, Located)> {
             Value::Atom(atom) => atom.line,
         };
         let Some((_, setter)) = KEYS.iter().find(|(name, _)| *name == entry.key) else {
-            let problem = unknown(&entry.key);
-            return Err((entry.key, (entry.line, problem)));
+            match unknown(&entry.key) {
+                Problem::OnlyInXl(_) if asks_for_nothing(&entry.value) => continue,
+                problem => return Err((entry.key, (entry.line, problem))),
+            }
         };
         let result = check_length(&entry.value)
             .and_then(|()| setter(&mut config, &mut draft, line, &entry.value));
@@ -303,6 +305,14 @@ fn unknown(key: &str) -> Problem {
     match only {
         Some((_, why)) => Problem::OnlyInXl(why),
         None => Problem::UnknownKey(nearest(key, names())),
+    }
+}
+
+/// 0, `""` or `[]`: what a key of xl's is for is switched off, as it is here anyway.
+fn asks_for_nothing(value: &Value) -> bool {
+    match value {
+        Value::Atom(atom) => atom.text.is_empty() || atom.text == "0",
+        Value::List(list) => list.is_empty(),
     }
 }
 

@@ -252,6 +252,15 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
+fn a_key_of_xl_that_switches_off_what_is_not_there_is_no_fault() {
+    let config = good("vnc = 0\nnestedhvm = \"0\"\npci = [ ]\nusbdevice = ''\nvcpus = 2");
+    assert_eq!(config.vcpus, 2);
+    assert!(bad("nestedhvm = 1").ends_with("not used here: not offered"));
+    assert!(bad("pci = [ '01:00.0' ]").contains("host devices are not passed through"));
+    assert!(bad("flavour = 0").contains("unknown key"), "a slip is one, whatever it says");
+}
+
+#[test]
 fn wrong_values_are_refused_with_what_is_allowed() {
     for (text, message) in [
         ("memory = 0", "t.cfg:2: memory: allowed is 1 to 1048576 MiB"),
