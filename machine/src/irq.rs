@@ -182,6 +182,8 @@ impl Machine {
     /// injects what can be taken now. True: enter; false: there is nothing to run.
     #[inline]
     pub fn before_entry<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
+        // First what this vCPU may leave to itself: it goes into its inbox like all else.
+        let asserted = cpu.attention && self.expire(cpu, vcpu, host);
         if !self.inboxes.get(cpu.id).is_none_or(Inbox::is_empty) {
             self.drain(cpu, vcpu);
         }
@@ -192,13 +194,14 @@ impl Machine {
         if enter {
             self.lend_apic(cpu, vcpu);
         }
-        // A vCPU that waits is looked at again each time.
-        cpu.attention = !enter;
+        // A vCPU that waits is looked at again each time, and one whose line of events may fall.
+        cpu.attention = !enter || asserted;
         enter
     }
 
+    /// Lets timers expire and the line of Xen's events follow them. True: the line is asserted.
     #[inline(never)]
-    fn attend<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
+    fn expire<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
         if let Some(due) = cpu.lapic_due {
             let now = self.now(host);
             if due <= now {
@@ -208,14 +211,16 @@ impl Machine {
             }
         }
         self.expire_xen_timers(cpu, host);
+        self.settle_callback(cpu, host)
+    }
+
+    #[inline(never)]
+    fn attend<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
         if cpu.activity == Activity::WaitForSipi {
             return false;
         }
         if self.xen.as_ref().is_some_and(|xen| xen.is_down(cpu.id)) {
             return false;
-        }
-        if self.settle_callback(cpu, host) {
-            cpu.attention = true;
         }
         if vcpu.blocking().shadow && self.is_at_hlt(cpu, vcpu) {
             self.skip(vcpu, 1);

@@ -124,7 +124,7 @@ impl Machine {
         xen.vcpu_info(&self.ram, vcpu).and_then(pending).is_some_and(|byte| byte != 0)
     }
 
-    /// Lets a callback by line follow vCPU 0's pending events. True: the line is asserted, look again.
+    /// Lets a callback by line follow vCPU 0's pending events. True: the line is asserted.
     pub(crate) fn settle_callback<H: Host>(&self, cpu: &Cpu, host: &H) -> bool {
         let Some(xen) = &self.xen else { return false };
         if cpu.id != 0 || !xen.by_line.load(Ordering::Relaxed) {

@@ -202,6 +202,11 @@ pub fn callback_by(vector: u8) {
     set_param(param::CALLBACK_IRQ, 2 << 56 | u64::from(vector));
 }
 
+/// Lets events come to one vCPU by a vector of its own, which its local APIC delivers (`HVMOP_set_evtchn_upcall_vector`).
+pub fn upcall_by(vcpu: u32, vector: u8) {
+    assert_eq!(operate(call::HVM_OP, 23, &mut [vcpu, vector.into()]), 0, "vector of vCPU {vcpu}");
+}
+
 /// Takes the announcement of events: clears `evtchn_upcall_pending` and the selector of vCPU 0.
 pub fn take_upcall() -> u64 {
     take_upcall_of(0)
