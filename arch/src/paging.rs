@@ -209,6 +209,43 @@ impl Paging {
         }
     }
 
+    /// As [`translate`](Paging::translate), by a vCPU's registers, for who translates once: what only the
+    /// exact way wants to know is worked out there.
+    ///
+    /// # Errors
+    /// As [`translate`](Paging::translate).
+    #[inline(always)]
+    pub fn translate_once(
+        vcpu: &impl Vcpu,
+        physical_bits: u8,
+        ram: &GuestRam,
+        at: GuestVirt,
+        access: Access,
+    ) -> Result<Translation, Fault> {
+        let (efer, cr4) = (vcpu.reg(SysReg::Efer), vcpu.reg(SysReg::Cr4));
+        if efer & efer::LMA != 0 && cr4 & cr4::LA57 == 0 {
+            // Neither field that is 0 here has a part in the common way.
+            let cr0 = cr0::PG;
+            let paging = Paging::new(cr0, vcpu.reg(SysReg::Cr3), cr4, efer, 0, physical_bits);
+            if let Some(found) = paging.common(ram, at.0, access) {
+                return Ok(found);
+            }
+        }
+        Paging::translate_exactly(vcpu, physical_bits, ram, at, access)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate_exactly(
+        vcpu: &impl Vcpu,
+        physical_bits: u8,
+        ram: &GuestRam,
+        at: GuestVirt,
+        access: Access,
+    ) -> Result<Translation, Fault> {
+        Paging::of(vcpu, physical_bits).translate_any(ram, at, access)
+    }
+
     /// The common case: four levels, nothing to fault on, nothing to mark. All checks come at the
     /// end, so that a level costs a dozen instructions; entries that are not present lead
     /// nowhere worse than to other RAM. `None`: take the exact way.

@@ -87,10 +87,12 @@ pub enum Why {
 
 /// A virtual CPU of either vendor. One owner at a time: the CPU that runs it.
 pub trait Vcpu {
-    /// Injects what [`inject`](Vcpu::inject) left, runs the guest until it exits, and says why. An event
+    /// Injects what [`inject`](Vcpu::inject) left and runs the guest until it exits. An event
     /// whose delivery the exit interrupted is again pending for injection when this returns
     /// ([`pending_event`](Vcpu::pending_event)). Host interrupts are disabled before and after.
-    fn run(&mut self) -> Exit;
+    fn enter(&mut self);
+    /// Why it exited; to be asked once after each [`enter`](Vcpu::enter).
+    fn exit(&mut self) -> Exit;
 
     /// General registers, RAX and RSP included.
     fn gprs(&self) -> &Gprs;
@@ -102,8 +104,15 @@ pub trait Vcpu {
     /// Sets the instruction pointer and ends an interrupt shadow.
     fn set_rip(&mut self, rip: u64);
     /// Where the instruction that exited ends, if the CPU says so (VMX, nRIP, IOIO); valid until the next
-    /// [`run`](Vcpu::run) for exits caused by an instruction.
+    /// [`enter`](Vcpu::enter) for exits caused by an instruction.
     fn next_rip(&self) -> Option<u64>;
+    /// The same for an exit of the four kinds that come most: `Cpuid`, `In`, `Out`, `Hypercall`. Which it was
+    /// the caller knows when it is compiled.
+    #[inline(always)]
+    fn next_rip_of(&self, exit: Exit) -> Option<u64> {
+        let _ = exit;
+        self.next_rip()
+    }
     /// Bytes of the instruction, if the CPU says so (decode assists): array and count.
     fn insn_bytes(&self) -> Option<([u8; 15], u8)>;
 
@@ -135,7 +144,7 @@ pub trait Vcpu {
     /// Sets interrupt shadow and NMI blocking.
     fn set_blocking(&mut self, blocking: Blocking);
 
-    /// The event that the next [`run`](Vcpu::run) will inject.
+    /// The event that the next [`enter`](Vcpu::enter) will inject.
     fn pending_event(&self) -> Option<Event>;
     /// Replaces it.
     fn inject(&mut self, event: Option<Event>);

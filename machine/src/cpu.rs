@@ -6,7 +6,7 @@ use crate::memmap::LAPIC;
 use crate::msrs::Msrs;
 use crate::stats::Stats;
 use crate::xen::XenTimer;
-use arch::Nanos;
+use arch::{Nanos, Posted, Why};
 use devmodel::lapic::{LapicConfig, LocalApic};
 
 /// Whether a vCPU executes.
@@ -50,6 +50,8 @@ pub struct Cpu {
     pub(crate) apic_shown: bool,
     /// Timers of Xen's interface.
     pub(crate) xen: XenTimer,
+    /// Why the guest stops, as the last exit found; `attention` says that there is something.
+    why: Option<Why>,
 }
 
 impl Cpu {
@@ -78,6 +80,7 @@ impl Cpu {
             apic_lent: false,
             apic_shown: false,
             xen: XenTimer::default(),
+            why: None,
         }
     }
 
@@ -85,16 +88,45 @@ impl Cpu {
     #[must_use]
     #[inline]
     pub fn due(&self) -> Option<Nanos> {
-        match (self.lapic_due, self.xen.due()) {
-            (Some(lapic), Some(xen)) => Some(lapic.min(xen)),
-            (lapic, xen) => lapic.or(xen),
-        }
+        let due = self.soonest();
+        (due != Nanos::NEVER).then_some(due)
+    }
+
+    /// The same; [`Nanos::NEVER`] for none.
+    #[must_use]
+    #[inline]
+    pub fn soonest(&self) -> Nanos {
+        self.lapic_due.unwrap_or(Nanos::NEVER).min(self.xen.due())
     }
 
     /// Interrupts and timers are looked at before the next entry: after a host interrupt, or a pause.
     #[inline]
     pub fn wake(&mut self) {
         self.attention = true;
+    }
+
+    /// Whether the vCPU can be entered as it is: it runs, nothing came for it (`posted` is [`Machine::posted`] of it), and
+    /// [`Machine::before_entry`] has nothing to look at. [`Cpu::due`] has not changed then either.
+    ///
+    /// [`Machine::posted`]: crate::Machine::posted
+    /// [`Machine::before_entry`]: crate::Machine::before_entry
+    #[must_use]
+    #[inline(always)]
+    pub fn is_calm(&self, posted: &Posted) -> bool {
+        !self.attention && posted.is_empty()
+    }
+
+    /// The guest stops by what this vCPU did.
+    #[cold]
+    pub(crate) fn end(&mut self, why: Why) {
+        self.why = Some(why);
+        self.attention = true;
+    }
+
+    /// Why the guest stops, if the last exit found that it does.
+    #[inline]
+    pub fn ended(&mut self) -> Option<Why> {
+        if self.why.is_none() { None } else { self.why.take() }
     }
 
     /// As after power-on, counters kept.
@@ -108,5 +140,6 @@ impl Cpu {
         self.lapic_page = LAPIC >> 12;
         (self.apic_lent, self.apic_shown) = (false, false);
         self.xen = XenTimer::default();
+        self.why = None;
     }
 }

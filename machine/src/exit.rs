@@ -9,9 +9,7 @@ use arch::control::rflags;
 use arch::event::vector;
 use arch::exit::NestedFault;
 use arch::paging::Paging;
-use arch::{
-    Access, Event, EventKind, Exit, Fault, Gpr, Nanos, Perm, Resume, SegReg, SysReg, Vcpu, Why,
-};
+use arch::{Access, Event, EventKind, Exit, Fault, Gpr, Perm, Resume, SegReg, SysReg, Vcpu, Why};
 
 /// DR6: single step.
 const DR6_BS: u64 = 1 << 14;
@@ -33,9 +31,6 @@ mod kind {
 
 impl Machine {
     /// Serves an exit and prepares the registers for going on. `Some`: the guest stops.
-    ///
-    /// Those that come most are served here, so that they pay nothing for the others.
-    #[inline(always)]
     pub fn on_exit<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -43,33 +38,56 @@ impl Machine {
         host: &H,
         exit: &Exit,
     ) -> Option<Why> {
-        let start = host.tsc();
-        let (kind, resume) = match *exit {
+        self.serve(cpu, vcpu, host, *exit, host.tsc());
+        cpu.ended()
+    }
+
+    /// As [`Machine::on_exit`], at the host's TSC `start`. Where the guest stops, [`Cpu::is_calm`] says that there is
+    /// something to look at, and [`Cpu::ended`] why.
+    ///
+    /// Those that come most are served here, so that they pay nothing for the others. In the loop around the guest,
+    /// `exit` is what [`Vcpu::exit`] has just said: with nothing between, the compiler makes one jump of its match and
+    /// this one.
+    #[inline(always)]
+    pub fn serve<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        exit: Exit,
+        start: u64,
+    ) {
+        match exit {
             Exit::Cpuid => {
                 cpu.stats.record(Exit::Cpuid, kind::CPUID, vcpu.rip(), start);
-                (kind::CPUID, self.cpuid(cpu, vcpu))
+                self.cpuid(cpu, vcpu);
+                self.pass(cpu, vcpu, Exit::Cpuid);
+                cpu.stats.spent(kind::CPUID, host.tsc().wrapping_sub(start));
             }
             Exit::In { port, width } => {
                 cpu.stats.record(Exit::In { port, width }, kind::IN, vcpu.rip(), start);
-                (kind::IN, self.exit_in(vcpu, host, port, width, self.clock.nanos(start)))
+                let value = self.port_in(host, port, width, self.clock.nanos(start));
+                vcpu.gprs_mut().set_width(Gpr::Rax, width, value.into());
+                self.pass_io(cpu, vcpu, Exit::In { port, width });
+                cpu.stats.spent(kind::IN, host.tsc().wrapping_sub(start));
             }
             Exit::Out { port, width } if port != bios::TRAP_PORT => {
                 cpu.stats.record(Exit::Out { port, width }, kind::OUT, vcpu.rip(), start);
-                (kind::OUT, self.exit_out(vcpu, host, port, width, self.clock.nanos(start)))
+                let value = vcpu.gprs().rax() as u32;
+                self.port_out(host, port, width, value, self.clock.nanos(start));
+                self.pass_io(cpu, vcpu, Exit::Out { port, width });
+                cpu.stats.spent(kind::OUT, host.tsc().wrapping_sub(start));
             }
             Exit::Hypercall => {
                 cpu.stats.record(Exit::Hypercall, kind::HYPERCALL, vcpu.rip(), start);
-                (kind::HYPERCALL, self.hypercall(cpu, vcpu, host))
+                if self.tell_version_at_once(vcpu) || self.hypercall(cpu, vcpu, host) {
+                    self.pass(cpu, vcpu, Exit::Hypercall);
+                }
+                cpu.stats.spent(kind::HYPERCALL, host.tsc().wrapping_sub(start));
             }
-            Exit::NestedFault(ref fault) => return self.on_fault(cpu, vcpu, host, fault, start),
-            _ => return self.on_other_exit(cpu, vcpu, host, exit, start),
-        };
-        let stop = match resume {
-            Resume::Next => self.next(cpu, vcpu),
-            _ => self.finish(cpu, vcpu, resume),
-        };
-        cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
-        stop
+            Exit::NestedFault(ref fault) => self.on_fault(cpu, vcpu, host, fault, start),
+            _ => self.on_other_exit(cpu, vcpu, host, &exit, start),
+        }
     }
 
     /// Serves a second-level fault. `region` is `None` for the local APIC.
@@ -81,7 +99,7 @@ impl Machine {
         host: &H,
         fault: &NestedFault,
         start: u64,
-    ) -> Option<Why> {
+    ) {
         let region =
             (fault.gpa.0 >> 12 != cpu.lapic_page).then(|| self.memmap.lock().find(fault.gpa));
         let kind = match region {
@@ -105,7 +123,9 @@ impl Machine {
             self.finish(cpu, vcpu, resume)
         };
         cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
-        stop
+        if let Some(why) = stop {
+            cpu.end(why);
+        }
     }
 
     #[inline(never)]
@@ -116,16 +136,48 @@ impl Machine {
         host: &H,
         exit: &Exit,
         start: u64,
-    ) -> Option<Why> {
+    ) {
         let kind = match exit {
             Exit::Out { .. } => kind::BIOS_CALL,
             _ => exit.kind(),
         };
         cpu.stats.record(*exit, kind, vcpu.rip(), start);
         let resume = self.dispatch(cpu, vcpu, host, *exit);
-        let stop = self.finish(cpu, vcpu, resume);
+        self.conclude(cpu, vcpu, resume);
         cpu.stats.spent(kind, host.tsc().wrapping_sub(start));
-        stop
+    }
+
+    /// Moves RIP as the handler said.
+    #[inline]
+    pub(crate) fn conclude<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, resume: Resume) {
+        if let Some(why) = self.finish(cpu, vcpu, resume) {
+            cpu.end(why);
+        }
+    }
+
+    /// Moves RIP over an instruction of the kinds that come most.
+    #[inline(always)]
+    fn pass<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, exit: Exit) {
+        if let Some(rip) = vcpu.next_rip_of(exit) {
+            vcpu.set_rip(rip);
+            return trap_single_step(vcpu);
+        }
+        if let Exit::Cpuid = exit {
+            let base = vcpu.segment(SegReg::Cs).base;
+            if let Some(len) = cpu.cache.len(vcpu.rip(), vcpu.reg(SysReg::Cr3), base) {
+                return self.skip(vcpu, len);
+            }
+        }
+        self.conclude(cpu, vcpu, Resume::Next);
+    }
+
+    /// As [`Machine::pass`], after a port access, which may have asked for a reset or power-off.
+    #[inline(always)]
+    fn pass_io<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, exit: Exit) {
+        match self.stop_request() {
+            None => self.pass(cpu, vcpu, exit),
+            Some(why) => cpu.end(why),
+        }
     }
 
     #[inline(always)]
@@ -137,7 +189,7 @@ impl Machine {
         exit: Exit,
     ) -> Resume {
         match exit {
-            // `on_exit` has served them.
+            // `serve` has served them.
             Exit::Cpuid | Exit::In { .. } | Exit::NestedFault(_) | Exit::Hypercall => {
                 Resume::Stop(Why::Unhandled(exit.kind() as u64))
             }
@@ -236,26 +288,24 @@ impl Machine {
         trap_single_step(vcpu);
     }
 
-    #[inline]
-    fn cpuid<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Resume {
+    #[inline(always)]
+    fn cpuid<V: Vcpu>(&self, cpu: &Cpu, vcpu: &mut V) {
+        match self.cpuid.plain(vcpu.gprs().rax() as u32) {
+            Some(regs) => set_cpuid(vcpu, regs),
+            None => self.cpuid_of(cpu, vcpu),
+        }
+    }
+
+    /// CPUID where ECX or the vCPU's state shows in it.
+    #[inline(never)]
+    fn cpuid_of<V: Vcpu>(&self, cpu: &Cpu, vcpu: &mut V) {
         let (leaf, subleaf) = (vcpu.gprs().rax() as u32, vcpu.gprs().rcx() as u32);
-        let [a, b, c, d] = match self.cpuid.plain(leaf) {
-            Some(regs) => *regs,
-            None => {
-                let state = crate::cpuid::Dynamic {
-                    apic_id: cpu.id as u32,
-                    cr4: vcpu.reg(SysReg::Cr4),
-                    apic_enabled: cpu.lapic.base() & 1 << 11 != 0,
-                };
-                self.cpuid.get(leaf, subleaf, state)
-            }
+        let state = crate::cpuid::Dynamic {
+            apic_id: cpu.id as u32,
+            cr4: vcpu.reg(SysReg::Cr4),
+            apic_enabled: cpu.lapic.base() & 1 << 11 != 0,
         };
-        let gprs = vcpu.gprs_mut();
-        gprs.set_rax(a.into());
-        gprs.set_rbx(b.into());
-        gprs.set_rcx(c.into());
-        gprs.set_rdx(d.into());
-        Resume::Next
+        set_cpuid(vcpu, &self.cpuid.get(leaf, subleaf, state));
     }
 
     /// HLT. A vCPU of a PVH guest that halts with interrupts closed switches itself off, and the last one the guest, as
@@ -312,44 +362,6 @@ impl Machine {
         vcpu.gprs_mut().set_rax(tsc & 0xffff_ffff);
         vcpu.gprs_mut().set_rdx(tsc >> 32);
         Resume::Next
-    }
-
-    /// The access happens at the time of its exit.
-    #[inline(always)]
-    fn exit_in<V: Vcpu, H: Host>(
-        &self,
-        vcpu: &mut V,
-        host: &H,
-        port: u16,
-        width: u8,
-        now: Nanos,
-    ) -> Resume {
-        let value = self.port_in(host, port, width, now);
-        vcpu.gprs_mut().set_width(Gpr::Rax, width, value.into());
-        self.after_io()
-    }
-
-    #[inline(always)]
-    fn exit_out<V: Vcpu, H: Host>(
-        &self,
-        vcpu: &mut V,
-        host: &H,
-        port: u16,
-        width: u8,
-        now: Nanos,
-    ) -> Resume {
-        let value = vcpu.gprs().rax() as u32;
-        self.port_out(host, port, width, value, now);
-        self.after_io()
-    }
-
-    /// A port or device access may have asked for a reset or power-off.
-    #[inline]
-    fn after_io(&self) -> Resume {
-        match self.stop_request() {
-            None => Resume::Next,
-            Some(why) => Resume::Stop(why),
-        }
     }
 
     fn nested_fault<V: Vcpu, H: Host>(
@@ -463,6 +475,17 @@ impl Machine {
             reset::pvh_start(vcpu, places.entry, places.info);
         }
     }
+}
+
+/// What CPUID gives: EAX to EDX.
+#[inline(always)]
+fn set_cpuid<V: Vcpu>(vcpu: &mut V, regs: &crate::cpuid::Regs) {
+    let [a, b, c, d] = *regs;
+    let gprs = vcpu.gprs_mut();
+    gprs.set_rax(a.into());
+    gprs.set_rbx(b.into());
+    gprs.set_rcx(c.into());
+    gprs.set_rdx(d.into());
 }
 
 /// RIP as the code segment's size leaves it.

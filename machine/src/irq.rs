@@ -170,14 +170,6 @@ impl Machine {
         }
     }
 
-    /// Whether the vCPU can be entered as it is: it runs, nothing came for it, and [`Machine::before_entry`] has nothing
-    /// to look at. [`Cpu::due`] has not changed then either.
-    #[must_use]
-    #[inline]
-    pub fn is_calm(&self, cpu: &Cpu) -> bool {
-        !cpu.attention && self.inboxes.get(cpu.id).is_some_and(Inbox::is_empty)
-    }
-
     /// Prepares the next entry: takes what others left, lets the timer expire, wakes a halted vCPU, and
     /// injects what can be taken now. True: enter; false: there is nothing to run.
     #[inline]

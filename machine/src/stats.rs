@@ -5,8 +5,9 @@ use arch::exit::{EXIT_KINDS, Exit, KIND_NAMES};
 /// Exits that the trace keeps; a power of two.
 pub const TRACE_LEN: usize = 64;
 
-/// One exit as the trace keeps it.
+/// One exit as the trace keeps it. Its size is a power of two, so that its place is a shift away.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub struct Record {
     /// Why.
     pub exit: Exit,
@@ -21,8 +22,11 @@ pub struct Stats {
     count: [u64; EXIT_KINDS],
     cycles: [u64; EXIT_KINDS],
     trace: [Record; TRACE_LEN],
-    total: u64,
+    /// Where the next one goes, modulo [`TRACE_LEN`].
+    next: u8,
 }
+
+const _: () = assert!(TRACE_LEN.is_power_of_two() && TRACE_LEN <= 256 && size_of::<Record>() == 64);
 
 impl Default for Stats {
     fn default() -> Self {
@@ -31,7 +35,7 @@ impl Default for Stats {
             count: [0; EXIT_KINDS],
             cycles: [0; EXIT_KINDS],
             trace: [record; TRACE_LEN],
-            total: 0,
+            next: 0,
         }
     }
 }
@@ -43,8 +47,8 @@ impl Stats {
         if let Some(count) = self.count.get_mut(kind) {
             *count += 1;
         }
-        self.trace[self.total as usize & (TRACE_LEN - 1)] = Record { exit, rip, tsc };
-        self.total += 1;
+        self.trace[usize::from(self.next) & (TRACE_LEN - 1)] = Record { exit, rip, tsc };
+        self.next = self.next.wrapping_add(1);
     }
 
     /// Adds TSC ticks spent on an exit of this kind.
@@ -58,7 +62,7 @@ impl Stats {
     /// All exits.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.total
+        self.count.iter().sum()
     }
 
     /// Name, count and cycles of every kind that happened.
@@ -69,9 +73,8 @@ impl Stats {
 
     /// The last exits, oldest first.
     pub fn trace(&self) -> impl Iterator<Item = &Record> {
-        let kept = self.total.min(TRACE_LEN as u64) as usize;
-        let first = self.total as usize & (TRACE_LEN - 1);
-        let first = first + TRACE_LEN - kept;
+        let kept = self.total().min(TRACE_LEN as u64) as usize;
+        let first = usize::from(self.next) + TRACE_LEN - kept;
         (0..kept).filter_map(move |n| self.trace.get((first + n) & (TRACE_LEN - 1)))
     }
 }

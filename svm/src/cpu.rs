@@ -21,8 +21,13 @@ pub struct SvmVcpu {
     gprs: Gprs,
     vmcb: Frame<Vmcb>,
     host: HostArea,
+    /// Entry and exit have more to do than to switch: something below is not at rest, a flush is
+    /// due, or the vCPU is on no CPU. Whatever changes any of that calls [`SvmVcpu::settle`].
+    unrest: bool,
     /// EVENTINJ for the next entry.
     pending: u64,
+    /// What the last exit was, where its code does not say it.
+    given: Option<Exit>,
     /// Clean bits that hold after an exit; 0 where the CPU has none.
     clean: u32,
     /// Decode assists.
@@ -47,7 +52,9 @@ impl SvmVcpu {
             gprs: Gprs::default(),
             vmcb,
             host: HostArea::NONE,
+            unrest: true,
             pending: 0,
+            given: None,
             clean: if caps.has(Features::VMCB_CLEAN) { CLEAN } else { 0 },
             assists: caps.has(Features::DECODE_ASSISTS),
             windows: Windows::default(),
@@ -155,7 +162,8 @@ impl SvmVcpu {
         // Another CPU's cached VMCB state is not this one's; what was due on the old CPU's ASID is
         // void.
         if self.asid != Some(asid) {
-            self.vmcb.left(0);
+            self.vmcb.forget_cached();
+            self.vmcb.flushed();
             self.vmcb.set_asid(asid.number);
             self.asid = Some(asid);
         }
@@ -163,35 +171,90 @@ impl SvmVcpu {
             self.vmcb.flush(false);
         }
         self.host = host;
+        self.settle();
     }
 
     /// Is on no CPU.
     pub(crate) fn depart(&mut self) {
         self.host = HostArea::NONE;
+        self.settle();
     }
 
-    /// What comes between exit and decoding: saves what the VMCB will not keep.
+    /// Notes whether the next entry and exit are plain ones.
     #[inline]
-    fn after_switch(&mut self) -> u64 {
+    fn settle(&mut self) {
+        self.unrest = self.pending != 0
+            || self.windows.busy()
+            || self.host == HostArea::NONE
+            || self.vmcb.is_flush_due();
+    }
+
+    /// What comes between exit and decoding: saves what the VMCB will not keep. False: it was ours
+    /// alone.
+    #[inline]
+    fn after_switch(&mut self) -> bool {
         let vmcb = &mut *self.vmcb;
         vmcb.left(self.clean);
         self.gprs.set_rax(vmcb.rax());
         self.gprs.set_rsp(vmcb.rsp());
         let delivery = vmcb.exit_int_info();
-        self.pending = if delivery & inject::VALID == 0 { 0 } else { inject::again(delivery) };
-        vmcb.exit_code()
+        if self.unrest || delivery & inject::VALID != 0 {
+            self.finish_entry(delivery)
+        } else {
+            true
+        }
     }
 
     /// What comes before entry.
     #[inline]
     fn before_switch(&mut self) {
+        if self.unrest {
+            self.prepare_entry();
+        }
         let vmcb = &mut *self.vmcb;
-        if self.pending != 0 || self.windows.busy() {
+        vmcb.set_rax(self.gprs.rax());
+        vmcb.set_rsp(self.gprs.rsp());
+    }
+
+    #[inline]
+    fn prepare_entry(&mut self) {
+        let attached = self.host != HostArea::NONE;
+        assert!(cfg!(test) || attached, "a vCPU runs only where it is attached");
+        let vmcb = &mut *self.vmcb;
+        if self.windows.busy() || inject::is_nmi(self.pending) {
             self.windows.before_entry(self.pending, vmcb);
         }
         vmcb.set_event_inj(self.pending);
-        vmcb.set_rax(self.gprs.rax());
-        vmcb.set_rsp(self.gprs.rsp());
+    }
+
+    /// `delivery`: EXITINTINFO. False: the exit was ours alone.
+    #[inline]
+    fn finish_entry(&mut self, delivery: u64) -> bool {
+        let vmcb = &mut *self.vmcb;
+        vmcb.flushed();
+        vmcb.set_event_inj(0);
+        if delivery & inject::VALID == 0 && !self.windows.busy() {
+            // What was to be injected is delivered, as nearly always.
+            (self.pending, self.unrest) = (0, false);
+            return true;
+        }
+        self.finish_strange_entry(delivery)
+    }
+
+    /// As [`SvmVcpu::finish_entry`], where a delivery is to be repeated or a window is asked for.
+    #[inline(never)]
+    fn finish_strange_entry(&mut self, delivery: u64) -> bool {
+        let vmcb = &mut *self.vmcb;
+        self.pending = if delivery & inject::VALID == 0 { 0 } else { inject::again(delivery) };
+        let mut after = After::Decode;
+        if self.windows.busy() {
+            after = self.windows.after_exit(vmcb.exit_code(), vmcb);
+        }
+        self.settle();
+        if let After::Give(exit) = after {
+            self.given = Some(exit);
+        }
+        after != After::Enter
     }
 }
 
@@ -207,8 +270,11 @@ impl SvmVcpu {
     /// A machine check is the host's: its handler runs now, as if the guest had not been there.
     #[cold]
     #[inline(never)]
-    fn rare_exit(&self) -> Exit {
+    fn rare_exit(&mut self) -> Exit {
         let reason = self.reason();
+        if let Some(exit) = self.given.take() {
+            return exit;
+        }
         if reason.code == code::EXCEPTION_MC {
             raise_machine_check();
             return Exit::HostNmi;
@@ -235,21 +301,20 @@ const RESET_MSRS: [(SysReg, u64); 9] = [
 
 impl Vcpu for SvmVcpu {
     #[inline]
-    fn run(&mut self) -> Exit {
-        assert!(self.host != HostArea::NONE, "a vCPU runs only where it is attached");
+    fn enter(&mut self) {
         loop {
             self.before_switch();
             world_switch(&mut self.gprs, &mut self.vmcb, self.host);
-            let code = self.after_switch();
-            if self.windows.busy() {
-                match self.windows.after_exit(code, &mut self.vmcb) {
-                    After::Decode => {}
-                    After::Enter => continue,
-                    After::Give(exit) => return exit,
-                }
+            if self.after_switch() {
+                return;
             }
-            return self.reason().decode_or(self.assists, || self.rare_exit());
         }
+    }
+
+    #[inline(always)]
+    fn exit(&mut self) -> Exit {
+        let (reason, assists) = (self.reason(), self.assists);
+        reason.decode_or(assists, || self.rare_exit())
     }
 
     #[inline]
@@ -288,6 +353,18 @@ impl Vcpu for SvmVcpu {
         }
         let next = self.vmcb.n_rip();
         (next != 0).then_some(next)
+    }
+
+    #[inline(always)]
+    fn next_rip_of(&self, exit: Exit) -> Option<u64> {
+        match exit {
+            Exit::In { .. } | Exit::Out { .. } => Some(self.vmcb.exit_info_2()),
+            _ if self.caps.has(Features::NRIPS) && self.vmcb.n_rip() != 0 => {
+                Some(self.vmcb.n_rip())
+            }
+            Exit::Hypercall => self.end_of_vmmcall(),
+            _ => None,
+        }
     }
 
     fn insn_bytes(&self) -> Option<([u8; 15], u8)> {
@@ -384,6 +461,7 @@ impl Vcpu for SvmVcpu {
     fn set_blocking(&mut self, blocking: Blocking) {
         self.vmcb.set_shadow(blocking.shadow);
         self.windows.set_nmi_blocked(blocking.nmi, &mut self.vmcb);
+        self.settle();
     }
 
     #[inline]
@@ -397,6 +475,8 @@ impl Vcpu for SvmVcpu {
             Some(event) => inject::encode(event, self.vmcb.cr0() & cr0::PE == 0),
             None => 0,
         };
+        // Not less than it was: what rests again is seen at the next exit.
+        self.unrest |= self.pending != 0;
     }
 
     #[inline]
@@ -404,11 +484,13 @@ impl Vcpu for SvmVcpu {
         let wanted = Wanted { interrupt, nmi, tpr: held_back != 0 };
         if self.windows.wanted() != wanted {
             self.windows.want(wanted, &mut self.vmcb);
+            self.settle();
         }
     }
 
     fn flush_tlb(&mut self) {
         self.vmcb.flush(self.caps.has(Features::FLUSH_BY_ASID));
+        self.unrest = true;
     }
 }
 

@@ -9,7 +9,7 @@ use crate::caps::{Caps, Unsupported, unlock};
 use crate::cpu::SvmVcpu;
 use crate::vmcb::Vmcb;
 use arch::{Gprs, HostPhys};
-use core::arch::{asm, naked_asm, x86_64::__cpuid};
+use core::arch::{asm, x86_64::__cpuid};
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use x86::msr::{rdmsr, wrmsr};
@@ -249,14 +249,73 @@ fn save_lazy(rdtscp: bool) -> Lazy {
 }
 
 /// Runs the guest until it exits. RAX and RSP travel in the VMCB, the other registers in `gprs`.
-#[inline]
+///
+/// GIF is off from CLGI to STGI, so that no interrupt or NMI finds the guest's TR, GS or FS in
+/// place. IF is on at VMRUN: with V_INTR_MASKING it lets host interrupts end the guest's run (APM2
+/// "Virtualizing APIC.TPR"). It is inlined, so that the loop around the guest saves only those of
+/// its registers that it wants again; RBX and RBP cannot be named, and are kept here.
+#[inline(always)]
 pub(crate) fn world_switch(gprs: &mut Gprs, vmcb: &mut Frame<Vmcb>, host: HostArea) {
     let phys = vmcb.phys().0;
     let vmcb: *mut Vmcb = &raw mut **vmcb;
     // SAFETY: the VMCB's tables are sound by `Tables::new`; the host area is this CPU's by
     // `attach`; SVM is enabled as there is a `Cpu`; interrupts are disabled by the contract of
-    // `Vcpu::run`.
-    unsafe { enter(gprs, phys, host.0.0, vmcb) };
+    // `Vcpu::enter`. The VMCB's pointer is only there to tell the compiler that it changes.
+    unsafe {
+        asm!(
+            "push rbx",
+            "push rbp",
+            "push rdi",
+            "push rdx",
+            "clgi",
+            "sti",
+            "mov rcx, [rdi + 8]",
+            "mov rdx, [rdi + 16]",
+            "mov rbx, [rdi + 24]",
+            "mov rbp, [rdi + 40]",
+            "mov rsi, [rdi + 48]",
+            "mov r8, [rdi + 64]",
+            "mov r9, [rdi + 72]",
+            "mov r10, [rdi + 80]",
+            "mov r11, [rdi + 88]",
+            "mov r12, [rdi + 96]",
+            "mov r13, [rdi + 104]",
+            "mov r14, [rdi + 112]",
+            "mov r15, [rdi + 120]",
+            "mov rdi, [rdi + 56]",
+            "vmload rax",
+            "vmrun rax",
+            "vmsave rax",
+            "mov rax, [rsp + 8]",
+            "mov [rax + 8], rcx",
+            "mov [rax + 16], rdx",
+            "mov [rax + 24], rbx",
+            "mov [rax + 40], rbp",
+            "mov [rax + 48], rsi",
+            "mov [rax + 56], rdi",
+            "mov [rax + 64], r8",
+            "mov [rax + 72], r9",
+            "mov [rax + 80], r10",
+            "mov [rax + 88], r11",
+            "mov [rax + 96], r12",
+            "mov [rax + 104], r13",
+            "mov [rax + 112], r14",
+            "mov [rax + 120], r15",
+            "pop rax",
+            "vmload rax",
+            "cli",
+            "stgi",
+            "pop rdi",
+            "pop rbp",
+            "pop rbx",
+            inout("rax") phys => _,
+            inout("rdi") gprs as *mut Gprs => _,
+            inout("rdx") host.0.0 => _,
+            lateout("rcx") _, lateout("rsi") _, lateout("r8") _, lateout("r9") _,
+            lateout("r10") _, lateout("r11") _, lateout("r12") _, lateout("r13") _,
+            lateout("r14") _, inout("r15") vmcb => _,
+        );
+    }
 }
 
 /// Runs the host's #MC handler for a machine check that ended the guest's run.
@@ -264,75 +323,4 @@ pub(crate) fn world_switch(gprs: &mut Gprs, vmcb: &mut Frame<Vmcb>, host: HostAr
 pub(crate) fn raise_machine_check() {
     // SAFETY: a CPL 0 host handles its vector 18, which pushes no error code either way.
     unsafe { asm!("int 18") };
-}
-
-/// Loads the guest's registers, enters it, and after its exit stores them. `gprs` in RDI, the
-/// VMCB's physical address in RSI, the host area's in RDX. The VMCB's pointer in RCX is only there
-/// to tell the compiler that it changes.
-///
-/// GIF is off from CLGI to STGI, so that no interrupt or NMI finds the guest's TR, GS or FS in
-/// place. IF is on at VMRUN: with V_INTR_MASKING it lets host interrupts end the guest's run (APM2
-/// "Virtualizing APIC.TPR").
-///
-/// # Safety
-/// As [`world_switch`] says.
-#[unsafe(naked)]
-unsafe extern "sysv64" fn enter(gprs: *mut Gprs, vmcb_phys: u64, host: u64, vmcb: *mut Vmcb) {
-    naked_asm!(
-        "push rbx",
-        "push rbp",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "push rdi",
-        "push rdx",
-        "mov rax, rsi",
-        "clgi",
-        "sti",
-        "mov rcx, [rdi + 8]",
-        "mov rdx, [rdi + 16]",
-        "mov rbx, [rdi + 24]",
-        "mov rbp, [rdi + 40]",
-        "mov rsi, [rdi + 48]",
-        "mov r8, [rdi + 64]",
-        "mov r9, [rdi + 72]",
-        "mov r10, [rdi + 80]",
-        "mov r11, [rdi + 88]",
-        "mov r12, [rdi + 96]",
-        "mov r13, [rdi + 104]",
-        "mov r14, [rdi + 112]",
-        "mov r15, [rdi + 120]",
-        "mov rdi, [rdi + 56]",
-        "vmload rax",
-        "vmrun rax",
-        "vmsave rax",
-        "mov rax, [rsp + 8]",
-        "mov [rax + 8], rcx",
-        "mov [rax + 16], rdx",
-        "mov [rax + 24], rbx",
-        "mov [rax + 40], rbp",
-        "mov [rax + 48], rsi",
-        "mov [rax + 56], rdi",
-        "mov [rax + 64], r8",
-        "mov [rax + 72], r9",
-        "mov [rax + 80], r10",
-        "mov [rax + 88], r11",
-        "mov [rax + 96], r12",
-        "mov [rax + 104], r13",
-        "mov [rax + 112], r14",
-        "mov [rax + 120], r15",
-        "pop rax",
-        "vmload rax",
-        "cli",
-        "stgi",
-        "pop rdi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbp",
-        "pop rbx",
-        "ret",
-    )
 }

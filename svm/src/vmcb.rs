@@ -251,12 +251,22 @@ impl Vmcb {
         }
     }
 
-    /// What every exit leaves to do before the next entry: no flush, and what the CPU cached is
-    /// true.
+    /// What the CPU cached is true after every exit.
     #[inline]
     pub const fn left(&mut self, clean: u32) {
-        self.tlb_control = 0;
         self.clean = clean;
+    }
+
+    /// The entry has flushed what was asked for.
+    pub const fn flushed(&mut self) {
+        self.tlb_control = 0;
+    }
+
+    /// Whether the next entry flushes.
+    #[must_use]
+    #[inline]
+    pub const fn is_flush_due(&self) -> bool {
+        self.tlb_control != 0
     }
 
     /// Vouches for nothing: before the first entry on a CPU.

@@ -53,8 +53,10 @@ pub struct VmxVcpu {
     /// Guest RIP and RSP as the VMCS has them.
     rip: u64,
     rsp: u64,
-    /// Basic exit reason.
+    /// Basic exit reason; [`NO_REASON`] where the entry instruction failed.
     reason: u32,
+    /// What the exit was, where its reason does not say it.
+    given: Option<Exit>,
     /// For the next entry.
     pending: Injection,
     due: Due,
@@ -79,6 +81,9 @@ pub struct VmxVcpu {
     lazy: Lazy,
     caps: Caps,
 }
+
+/// No exit has this reason.
+const NO_REASON: u32 = u32::MAX;
 
 /// Exits that `own` looks at first: the host's interrupts, exceptions and NMIs, windows, control registers.
 /// Reasons beyond 63 go there too.
@@ -262,23 +267,34 @@ const SHADOW: u32 = STI_SHADOW | MOV_SS_SHADOW;
 
 impl Vcpu for VmxVcpu {
     #[inline]
-    fn run(&mut self) -> Exit {
+    fn enter(&mut self) {
         assert!(self.attached, "a vCPU runs only where it is attached");
         loop {
             self.before_switch();
             if hw::world_switch(&mut self.gprs, self.launched, &mut self.host_rsp).is_err() {
-                return self.refused();
+                self.reason = NO_REASON;
+                self.given = Some(self.refused());
+                return;
             }
             let reason = self.after_switch();
             if reason >= 64 || OWN >> reason & 1 != 0 {
                 match self.own(reason) {
                     own::After::Decode => {}
                     own::After::Enter => continue,
-                    own::After::Give(exit) => return exit,
+                    own::After::Give(exit) => self.given = Some(exit),
                 }
             }
-            return exit::decode(&self.vmcs, reason, self.caps.string_io_info);
+            return;
         }
+    }
+
+    #[inline(always)]
+    fn exit(&mut self) -> Exit {
+        let (reason, string_info) = (self.reason, self.caps.string_io_info);
+        exit::decode_or(&self.vmcs, reason, string_info, || match self.given.take() {
+            Some(exit) => exit,
+            None => exit::decode_rare(&self.vmcs, reason),
+        })
     }
 
     #[inline]
@@ -316,6 +332,12 @@ impl Vcpu for VmxVcpu {
         if !exit::has_length(self.reason, event, gate) {
             return None;
         }
+        let next = self.rip.wrapping_add(self.vmcs.get(f::INSTRUCTION_LENGTH).into());
+        if (next ^ self.rip) >> 32 == 0 { Some(next) } else { Some(self.wrap(next)) }
+    }
+
+    #[inline(always)]
+    fn next_rip_of(&self, _: Exit) -> Option<u64> {
         let next = self.rip.wrapping_add(self.vmcs.get(f::INSTRUCTION_LENGTH).into());
         if (next ^ self.rip) >> 32 == 0 { Some(next) } else { Some(self.wrap(next)) }
     }

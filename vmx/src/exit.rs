@@ -72,9 +72,15 @@ const NMI_UNBLOCKED: u64 = 1 << 12;
 /// Interruptibility state: NMIs are blocked.
 pub(crate) const NMI_BLOCKING: u32 = 1 << 3;
 
-/// Why the guest stopped. `string_info`: INS and OUTS report address size and segment.
-#[inline]
-pub(crate) fn decode(vmcs: &Vmcs, reason: u32, string_info: bool) -> Exit {
+/// Why the guest stopped, for the reasons that come often; `rare` answers for the others. `string_info`: INS and
+/// OUTS report address size and segment.
+#[inline(always)]
+pub(crate) fn decode_or(
+    vmcs: &Vmcs,
+    reason: u32,
+    string_info: bool,
+    rare: impl FnOnce() -> Exit,
+) -> Exit {
     match reason {
         reason::CPUID => Exit::Cpuid,
         reason::IO => io(vmcs, string_info),
@@ -84,12 +90,18 @@ pub(crate) fn decode(vmcs: &Vmcs, reason: u32, string_info: bool) -> Exit {
         reason::EXTERNAL_INTERRUPT => Exit::HostInterrupt,
         reason::HLT => Exit::Hlt,
         reason::VMCALL => Exit::Hypercall,
-        _ => decode_rare(vmcs, reason),
+        _ => rare(),
     }
 }
 
+/// As [`decode_or`], for all reasons.
+#[cfg(test)]
+pub(crate) fn decode(vmcs: &Vmcs, reason: u32, string_info: bool) -> Exit {
+    decode_or(vmcs, reason, string_info, || decode_rare(vmcs, reason))
+}
+
 #[cold]
-fn decode_rare(vmcs: &Vmcs, reason: u32) -> Exit {
+pub(crate) fn decode_rare(vmcs: &Vmcs, reason: u32) -> Exit {
     let qualification = || vmcs.get_current(f::EXIT_QUALIFICATION);
     match reason {
         reason::EXCEPTION_OR_NMI => exception(vmcs),

@@ -23,7 +23,7 @@ pub mod virt;
 pub mod wake;
 pub mod wall;
 
-pub use percpu::this;
+pub use percpu::{RETIME, YIELD, this};
 pub use trap::{backtrace, dump};
 
 use x86::controlregs::Cr4;

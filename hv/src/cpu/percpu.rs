@@ -4,7 +4,7 @@
 
 // UNSAFETY: reads GS-relative memory and publishes pointers between CPUs.
 
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use super::gdt::Tables;
 use super::lock::Held;
@@ -32,8 +32,9 @@ pub struct PerCpu {
     pub nmis: AtomicU64,
     /// Set by a kick, cleared by whoever looks for work.
     pub kicked: AtomicBool,
-    /// For the scheduler: the turn that goes on here is to end, as another vCPU of this CPU was woken.
-    pub yield_turn: AtomicBool,
+    /// For the scheduler: what was asked of the turn that goes on here, [`YIELD`] and [`RETIME`]. One word, as it is looked
+    /// at after each exit. Only this CPU writes it.
+    pub asked: AtomicU8,
     /// For windows onto guests' RAM: the last change of them that this CPU knows.
     pub windows_epoch: AtomicU64,
     /// For the scheduler: whatever it wants to find per CPU.
@@ -50,7 +51,18 @@ static CPUS: [AtomicPtr<PerCpu>; MAX_CPUS] =
     [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_CPUS];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
+/// The turn is to end, as another vCPU of this CPU was woken, or CPU 0 has work.
+pub const YIELD: u8 = 1;
+/// A guest's board wants another time than before.
+pub const RETIME: u8 = 2;
+
 impl PerCpu {
+    /// Asks something of the turn that goes on here.
+    #[inline]
+    pub fn ask(&self, what: u8) {
+        self.asked.fetch_or(what, Ordering::Relaxed);
+    }
+
     /// Data of CPU `id`, not yet in place.
     #[must_use]
     pub const fn new(id: usize) -> PerCpu {
@@ -63,7 +75,7 @@ impl PerCpu {
             interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
             kicked: AtomicBool::new(false),
-            yield_turn: AtomicBool::new(false),
+            asked: AtomicU8::new(0),
             windows_epoch: AtomicU64::new(0),
             user: AtomicUsize::new(0),
             panic_hook: AtomicUsize::new(0),

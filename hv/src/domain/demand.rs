@@ -16,7 +16,7 @@ use arch::ram::HIGH_RAM;
 
 use super::{snapshot, window};
 use crate::cpu::lock::IrqLock;
-use crate::cpu::{self, trap};
+use crate::cpu::{self, YIELD, trap};
 use crate::mem::debt::Debt;
 pub use crate::mem::debt::{Page, SWEEP};
 use crate::mem::frames::{self, Block};
@@ -192,7 +192,7 @@ impl Demand {
                         state.over += 1;
                         self.short.store(true, Ordering::Relaxed);
                         // The turn ends, if it is the guest's, and before the next one it pays.
-                        cpu::this().yield_turn.store(true, Ordering::Relaxed);
+                        cpu::this().ask(YIELD);
                         frame
                     }
                 };

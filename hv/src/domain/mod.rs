@@ -35,7 +35,7 @@ use pvdrivers::{DomId, Port};
 use spin::Mutex;
 
 use crate::cpu::lock::IrqLock;
-use crate::cpu::{self, tsc, wake};
+use crate::cpu::{self, RETIME, YIELD, tsc, wake};
 use crate::drivers::ring::Ring;
 use backend::Backend;
 use disk::Medium;
@@ -430,7 +430,7 @@ impl<B: Backend> Host for Domain<B> {
             cpu::smp::kick(slot.home);
         } else if !slot.running.load(Ordering::Relaxed) {
             // The turn that goes on here ends soon (`sched::enter_and_leave`).
-            this.yield_turn.store(true, Ordering::Relaxed);
+            this.ask(YIELD);
         }
     }
 
@@ -572,7 +572,7 @@ impl<B: Backend> Host for Domain<B> {
     }
 
     fn yield_turn(&self) {
-        cpu::this().yield_turn.store(true, Ordering::Relaxed);
+        cpu::this().ask(YIELD);
     }
 
     fn flush(&self) {
@@ -595,10 +595,10 @@ impl<B: Backend> Host for Domain<B> {
 
     fn board_due_changed(&self) {
         self.retime.store(true, Ordering::Release);
-        if let Some(first) = self.slots.first()
-            && first.home != cpu::this().id
-        {
-            cpu::smp::kick(first.home);
+        let this = cpu::this();
+        match self.slots.first() {
+            Some(first) if first.home != this.id => cpu::smp::kick(first.home),
+            _ => this.ask(RETIME),
         }
     }
 }

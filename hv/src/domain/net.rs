@@ -20,7 +20,7 @@ use super::sched::World;
 use super::{Domain, State};
 use super::{console, pv};
 use crate::cpu::lock::IrqLock;
-use crate::cpu::{self, tsc};
+use crate::cpu::{self, YIELD, tsc};
 use crate::drivers;
 
 /// Bytes of frames that wait for a guest.
@@ -176,7 +176,7 @@ pub(super) fn call() {
     console::want();
     let this = cpu::this();
     if this.id == 0 {
-        this.yield_turn.store(true, Ordering::Relaxed);
+        this.ask(YIELD);
     }
 }
 

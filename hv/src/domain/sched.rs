@@ -15,7 +15,7 @@ use super::backend::Backend;
 use super::{Domain, Slot, State, Task, console, rescue};
 use crate::archive::Entry;
 use crate::cpu::power::{self, Code};
-use crate::cpu::{self, smp, timer, tsc, wake};
+use crate::cpu::{self, YIELD, smp, timer, tsc, wake};
 use crate::drivers::block;
 
 /// A turn of a vCPU with the usual weight of 256, in nanoseconds. Others' are longer or shorter in proportion, so
@@ -311,7 +311,7 @@ fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -
         B::detach(&mut task.vcpu);
         domain.panicked();
     }
-    slot.due.store(deadline(domain, task.cpu.due().unwrap_or(Nanos::NEVER)), Ordering::Release);
+    slot.due.store(deadline(domain, task.cpu.soonest()), Ordering::Release);
     let ready = wake::leave(&slot.woken, &slot.running, || ());
     if machine.is_interrupted(&mut task.cpu, &mut task.vcpu) {
         // Its interrupts are closed: whoever called it still waits.
@@ -337,8 +337,9 @@ fn enter_and_leave<B: Backend>(
     let machine = &domain.machine;
     let Task { vcpu, cpu, .. } = task;
     let this = cpu::this();
-    this.yield_turn.store(false, Ordering::Relaxed);
-    let (mut armed, mut armed_for, mut timer_at) = (false, None, 0);
+    this.asked.store(0, Ordering::Relaxed);
+    let posted = machine.posted(cpu.id)?;
+    let (mut armed, mut armed_for, mut timer_at) = (false, Nanos::NEVER, 0);
     loop {
         if domain.retime.load(Ordering::Relaxed) {
             if first {
@@ -353,14 +354,14 @@ fn enter_and_leave<B: Backend>(
         // The timer may have fired between an exit and here: Bochs takes interrupts then, closed as they
         // are, until they are closed once more.
         let fired = this.deadline.load(Ordering::Relaxed) != timer_at;
-        if !armed || armed_for != cpu.due() || fired {
-            (armed, armed_for) = (true, cpu.due());
-            let ticks = arm(domain, cpu.due(), first, turn_end);
+        if !armed || armed_for != cpu.soonest() || fired {
+            (armed, armed_for) = (true, cpu.soonest());
+            let ticks = arm(domain, armed_for, first, turn_end);
             B::bound(vcpu, ticks);
             timer_at = this.deadline.load(Ordering::Relaxed);
         }
         // Most exits change nothing of all that is looked at outside this loop.
-        let exit = loop {
+        let interrupted = loop {
             // First the mark, then the look: whoever took a page away waits for marked CPUs that have not
             // looked since (`Domain::wait_for_flush`).
             slot.inside.store(true, Ordering::SeqCst);
@@ -368,19 +369,21 @@ fn enter_and_leave<B: Backend>(
                 slot.flush.store(false, Ordering::SeqCst);
                 vcpu.flush_tlb();
             }
-            let exit = vcpu.run();
+            vcpu.enter();
             slot.inside.store(false, Ordering::Release);
-            if let Some(why) = machine.on_exit(cpu, vcpu, domain, &exit) {
-                return Some(why);
-            }
-            let calm = machine.is_calm(cpu)
-                && !this.yield_turn.load(Ordering::Relaxed)
-                && !domain.retime.load(Ordering::Relaxed);
-            if !calm {
-                break exit;
+            let start = tsc::now();
+            let exit = vcpu.exit();
+            let interrupted =
+                matches!(exit, Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer);
+            machine.serve(cpu, vcpu, domain, exit, start);
+            if !cpu.is_calm(posted) || this.asked.load(Ordering::Relaxed) != 0 {
+                break interrupted;
             }
         };
-        if matches!(exit, Exit::HostInterrupt | Exit::HostNmi | Exit::PreemptionTimer) {
+        if let Some(why) = cpu.ended() {
+            return Some(why);
+        }
+        if interrupted {
             // The host's handler runs here.
             cpu::lock::restore_interrupts(true);
             cpu::lock::close_interrupts();
@@ -402,10 +405,14 @@ fn enter_and_leave<B: Backend>(
                 return None;
             }
         }
-        if this.yield_turn.load(Ordering::Relaxed) {
-            // It woke another vCPU of this CPU, and perhaps spins until that has answered.
-            slot.woken.store(true, Ordering::Release);
-            return None;
+        let asked = this.asked.load(Ordering::Relaxed);
+        if asked != 0 {
+            if asked & YIELD != 0 {
+                // It woke another vCPU of this CPU, and perhaps spins until that has answered.
+                slot.woken.store(true, Ordering::Release);
+                return None;
+            }
+            this.asked.store(0, Ordering::Relaxed);
         }
         if !machine.before_entry(cpu, vcpu, domain) {
             return machine.stop_request();
@@ -422,9 +429,9 @@ fn called<B: Backend>(domain: &Domain<B>, running: &Slot<B>) -> bool {
 
 /// Arms the CPU's timer for whatever comes first. How long the guest may run if that goes unheard, in
 /// TSC ticks.
-fn arm<B: Backend>(domain: &Domain<B>, own: Option<Nanos>, first: bool, turn_end: u64) -> u64 {
+fn arm<B: Backend>(domain: &Domain<B>, own: Nanos, first: bool, turn_end: u64) -> u64 {
     let board = if first { domain.machine.board_due() } else { Nanos::NEVER };
-    let due = deadline(domain, own.unwrap_or(Nanos::NEVER).min(board));
+    let due = deadline(domain, own.min(board));
     let mut when = due.min(turn_end);
     if cpu::this().id == 0 {
         when = when.min(console::due());

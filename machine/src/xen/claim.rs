@@ -114,14 +114,16 @@ impl Machine {
         if !in_page || at.0 & 7 != 0 || bytes & 7 != 0 || bytes > WORDS {
             return None;
         }
-        let found = self.paging_of(vcpu).translate(&self.ram, at, Access::WRITE).ok()?;
+        let bits = self.cpuid.physical_bits();
+        let found = Paging::translate_once(vcpu, bits, &self.ram, at, Access::WRITE).ok()?;
         self.ram.words(found.gpa, bytes / 8)
     }
 
     /// Reads the bytes from `at` to the end of the eight that are aligned.
     #[inline(never)]
     fn claim_word<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Result<u64, Errno> {
-        let found = self.paging_of(vcpu).translate(&self.ram, at, Access::READ);
+        let bits = self.cpuid.physical_bits();
+        let found = Paging::translate_once(vcpu, bits, &self.ram, at, Access::READ);
         let gpa = found.map_err(|_| Errno::EFAULT)?.gpa;
         let word = self.ram.word(gpa).ok_or(Errno::EFAULT)?.load(Ordering::Relaxed);
         Ok(word >> (8 * (gpa.0 & 7)))

@@ -12,6 +12,7 @@ use arch::control::cr0;
 use arch::{Fault, Gpr, Gprs, GuestPhys, GuestVirt, Nanos, Resume, SysReg, Vcpu, Why};
 use core::sync::atomic::Ordering;
 use pvdrivers::Errno;
+use pvdrivers::abi::version::{VERSION, VersionOp};
 use pvdrivers::abi::xen::{
     ConsoleIo, HYPERCALL_ENTRY_SIZE, MulticallEntry, VMASST_RUNSTATE_UPDATE_FLAG, VmAssist,
 };
@@ -24,7 +25,7 @@ const CONSOLE_BATCH: usize = 256;
 /// Most bytes of one console write; what is beyond is dropped, as a flood.
 const CONSOLE_LIMIT: u64 = 64 << 10;
 
-/// What a hypercall comes to.
+/// What a hypercall comes to. Two registers hold it.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -36,9 +37,15 @@ pub(crate) enum Outcome {
     Yield(i64),
     /// The registers say what is left: called again.
     Again,
-    /// The guest stops.
-    Stop(Why),
+    /// The guest stops: it powers off.
+    PowerOff,
+    /// The guest stops: it restarts.
+    Reset,
+    /// The guest stops: it has crashed, for this reason (0 to 255).
+    Crashed(i64),
 }
+
+const _: () = assert!(size_of::<Outcome>() == 16);
 
 impl From<Result<u64, Errno>> for Outcome {
     fn from(result: Result<u64, Errno>) -> Outcome {
@@ -122,15 +129,33 @@ impl Machine {
         self.ram.write_slice(GuestPhys(value), &page).map_err(|_| Fault::GP0)
     }
 
-    /// VMCALL or VMMCALL.
+    /// Serves `xen_version(XENVER_version)` of a 64-bit caller, which is called to have an exit and nothing
+    /// else: Linux looks at its events by it. False: it is another call.
+    #[inline(always)]
+    pub(crate) fn tell_version_at_once<V: Vcpu>(&self, vcpu: &mut V) -> bool {
+        let gprs = vcpu.gprs();
+        let asked =
+            gprs.rax() == Hypercall::XEN_VERSION.0 && gprs.rdi() as u32 == VersionOp::VERSION.0;
+        if !asked || self.xen.is_none() || code_bits(vcpu) != 64 || cpl(vcpu) != 0 {
+            return false;
+        }
+        vcpu.gprs_mut().set_rax(VERSION.into());
+        true
+    }
+
+    /// VMCALL or VMMCALL. True: RIP moves past it; false: all is done.
     #[inline(never)]
     pub(crate) fn hypercall<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
         vcpu: &mut V,
         host: &H,
-    ) -> Resume {
-        let Some(xen) = &self.xen else { return self.foreign_hypercall(vcpu, host) };
+    ) -> bool {
+        let Some(xen) = &self.xen else {
+            let resume = self.foreign_hypercall(vcpu, host);
+            self.conclude(cpu, vcpu, resume);
+            return false;
+        };
         let width = if code_bits(vcpu) == 64 { Width::Bits64 } else { Width::Bits32 };
         let outcome = if vcpu.reg(SysReg::Cr0) & cr0::PE != 0 && cpl(vcpu) == 0 {
             let call = Call::new(xen, width, vcpu.gprs());
@@ -138,18 +163,41 @@ impl Machine {
         } else {
             Errno::EPERM.into()
         };
-        let (value, resume) = match outcome {
-            Outcome::Done(value) => (value, Resume::Next),
-            Outcome::Block(value) => (value, Resume::Park),
-            Outcome::Yield(value) => {
-                host.yield_turn();
-                (value, Resume::Next)
-            }
-            Outcome::Again => return Resume::Again,
-            Outcome::Stop(why) => return Resume::Stop(why),
+        let Outcome::Done(value) = outcome else {
+            return self.other_outcome(cpu, vcpu, host, width, outcome);
         };
         vcpu.gprs_mut().set_width(Gpr::Rax, width.bytes() as u8, value as u64);
-        resume
+        true
+    }
+
+    /// As [`Machine::hypercall`], of a call that does not just return.
+    #[cold]
+    #[inline(never)]
+    fn other_outcome<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+        width: Width,
+        outcome: Outcome,
+    ) -> bool {
+        let (value, resume) = match outcome {
+            Outcome::Done(value) => (Some(value), Resume::Next),
+            Outcome::Block(value) => (Some(value), Resume::Park),
+            Outcome::Yield(value) => {
+                host.yield_turn();
+                (Some(value), Resume::Next)
+            }
+            Outcome::Again => (None, Resume::Again),
+            Outcome::PowerOff => (None, Resume::Stop(Why::PowerOff)),
+            Outcome::Reset => (None, Resume::Stop(Why::Reset)),
+            Outcome::Crashed(reason) => (None, Resume::Stop(Why::Crashed(reason as u8))),
+        };
+        if let Some(value) = value {
+            vcpu.gprs_mut().set_width(Gpr::Rax, width.bytes() as u8, value as u64);
+        }
+        self.conclude(cpu, vcpu, resume);
+        false
     }
 
     /// VMCALL or VMMCALL of a guest that does not find Xen.
@@ -172,7 +220,7 @@ impl Machine {
     }
 
     /// Those that come often have functions of their own, so that this is but a jump to them.
-    #[inline(never)]
+    #[inline(always)]
     fn serve_hypercall<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
@@ -241,7 +289,9 @@ impl Machine {
                 _ => match self.serve_hypercall(cpu, vcpu, host, &inner) {
                     Outcome::Done(value) | Outcome::Block(value) | Outcome::Yield(value) => value,
                     Outcome::Again => Errno::EAGAIN.code(),
-                    Outcome::Stop(why) => return Outcome::Stop(why),
+                    stop @ (Outcome::PowerOff | Outcome::Reset | Outcome::Crashed(_)) => {
+                        return stop;
+                    }
                 },
             };
             let entry = MulticallEntry { result: Ulong(result as u64), ..entry };

@@ -5,7 +5,7 @@ use super::hypercall::{Call, Outcome};
 use crate::Machine;
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
-use arch::{Nanos, Vcpu, Why};
+use arch::{Nanos, Vcpu};
 use core::sync::atomic::Ordering;
 use pvdrivers::abi::sched::{MAX_POLL_PORTS, Poll, SchedOp, Shutdown, ShutdownReason, Watchdog};
 use pvdrivers::{Errno, Port};
@@ -81,7 +81,7 @@ impl Machine {
             return Ok(());
         }
         drop(events);
-        cpu.xen.poll = (poll.timeout != 0).then_some(Nanos(poll.timeout));
+        cpu.xen.poll = if poll.timeout != 0 { Nanos(poll.timeout) } else { Nanos::NEVER };
         cpu.activity = Activity::Polling;
         cpu.attention = true;
         Ok(())
@@ -91,7 +91,7 @@ impl Machine {
     #[cold]
     pub(crate) fn end_poll(&self, cpu: &mut Cpu) {
         cpu.activity = Activity::Running;
-        cpu.xen.poll = None;
+        cpu.xen.poll = Nanos::NEVER;
         if let Some(xen) = &self.xen {
             xen.hub.events.lock().end_poll(xen.domid, cpu.id as u16);
         }
@@ -104,12 +104,12 @@ impl Xen {
         let noted = self.shutdown_code.load(Ordering::Relaxed);
         let reason = if noted == u32::MAX { reason } else { ShutdownReason(noted) };
         match reason {
-            ShutdownReason::POWEROFF => Outcome::Stop(Why::PowerOff),
-            ShutdownReason::REBOOT | ShutdownReason::SOFT_RESET => Outcome::Stop(Why::Reset),
+            ShutdownReason::POWEROFF => Outcome::PowerOff,
+            ShutdownReason::REBOOT | ShutdownReason::SOFT_RESET => Outcome::Reset,
             // Nobody saves guests: it goes on at once, as after a suspend that was cancelled.
             ShutdownReason::SUSPEND => Outcome::Done(1),
             ShutdownReason::CRASH | ShutdownReason::WATCHDOG => {
-                Outcome::Stop(Why::Crashed(reason.0 as u8))
+                Outcome::Crashed(i64::from(reason.0 as u8))
             }
             _ => Errno::EINVAL.into(),
         }

@@ -6,8 +6,8 @@ use crate::cpu::Cpu;
 use crate::effects::Effects;
 use crate::host::Host;
 use crate::{Machine, inbox};
-use arch::GuestPhys;
 use arch::addr::PAGE_SIZE;
+use arch::{GuestPhys, Nanos};
 use core::sync::atomic::Ordering;
 use devmodel::ide::Unit;
 use devmodel::xenplat::Unplug;
@@ -150,12 +150,15 @@ impl Machine {
 
     /// Lets a vCPU's timers expire.
     pub(crate) fn expire_xen_timers<H: Host>(&self, cpu: &mut Cpu, host: &H) {
-        let Some(due) = cpu.xen.due() else { return };
+        let due = cpu.xen.due();
+        if due == Nanos::NEVER {
+            return;
+        }
         let now = self.now(host);
         if due > now {
             return;
         }
-        if cpu.xen.poll.is_some_and(|until| until <= now) {
+        if cpu.xen.poll <= now {
             self.end_poll(cpu);
         }
         if cpu.xen.expire(now)

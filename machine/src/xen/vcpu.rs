@@ -8,7 +8,7 @@ use super::start::Start;
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use crate::{Machine, inbox, reset};
-use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu, Why};
+use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use pvdrivers::Errno;
 use pvdrivers::abi::shared_info::{SharedInfo, VCPU_TIME_INFO_SIZE};
@@ -91,41 +91,42 @@ impl XenVcpu {
     }
 }
 
-/// A vCPU's timers, its own alone.
-#[derive(Clone, Copy, Debug, Default)]
+/// A vCPU's timers, its own alone. [`Nanos::NEVER`] stands for none.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct XenTimer {
     /// Single-shot.
-    once: Option<Nanos>,
+    once: Nanos,
     /// Periodic: next, and period.
-    periodic: Option<(Nanos, u64)>,
+    periodic: (Nanos, u64),
     /// A poll that ends then.
-    pub poll: Option<Nanos>,
+    pub poll: Nanos,
+}
+
+impl Default for XenTimer {
+    fn default() -> XenTimer {
+        XenTimer { once: Nanos::NEVER, periodic: (Nanos::NEVER, 0), poll: Nanos::NEVER }
+    }
 }
 
 impl XenTimer {
     /// When it is to be looked at.
     #[inline]
-    pub fn due(&self) -> Option<Nanos> {
-        if self.once.is_none() && self.periodic.is_none() && self.poll.is_none() {
-            return None;
-        }
-        let periodic = self.periodic.map(|(next, _)| next);
-        [self.once, periodic, self.poll].into_iter().flatten().min()
+    pub fn due(&self) -> Nanos {
+        self.once.min(self.periodic.0).min(self.poll)
     }
 
     /// Takes what has expired; true if `VIRQ_TIMER` is to be raised.
     pub fn expire(&mut self, now: Nanos) -> bool {
         let mut fires = false;
-        if self.once.is_some_and(|at| at <= now) {
-            self.once = None;
+        if self.once <= now {
+            self.once = Nanos::NEVER;
             fires = true;
         }
-        if let Some((next, period)) = self.periodic
-            && next <= now
-        {
+        let (next, period) = self.periodic;
+        if next <= now {
             // Missed periods are not made up for, as in Xen. No period is shorter than a millisecond.
             let ahead = (now.since(next) / period.max(1) + 1).saturating_mul(period);
-            self.periodic = Some((Nanos(next.0.saturating_add(ahead)), period));
+            self.periodic = (Nanos(next.0.saturating_add(ahead)), period);
             fires = true;
         }
         fires
@@ -209,7 +210,7 @@ impl Machine {
             }
             VcpuOp::DOWN if !(0..xen.vcpus.len()).any(|n| n != which && xen.is_up(n)) => {
                 // The last one: Xen takes that for a power-off.
-                Outcome::Stop(Why::PowerOff)
+                Outcome::PowerOff
             }
             VcpuOp::DOWN => {
                 self.set_down(xen, host, which, true);
@@ -305,14 +306,13 @@ impl Machine {
                 if !(SHORTEST_PERIOD..1 << 62).contains(&period_ns) {
                     return Err(Errno::EINVAL);
                 }
-                cpu.xen.periodic =
-                    Some((Nanos(self.now(host).0.saturating_add(period_ns)), period_ns));
+                cpu.xen.periodic = (Nanos(self.now(host).0.saturating_add(period_ns)), period_ns);
                 cpu.attention = true;
                 Ok(0)
             }
             VcpuOp::STOP_PERIODIC_TIMER => {
                 own()?;
-                cpu.xen.periodic = None;
+                cpu.xen.periodic = (Nanos::NEVER, 0);
                 cpu.attention = true;
                 Ok(0)
             }
@@ -341,7 +341,7 @@ impl Machine {
 
     /// Sets or stops a vCPU's single-shot timer.
     pub(crate) fn set_xen_timer(&self, cpu: &mut Cpu, at: Option<Nanos>) {
-        cpu.xen.once = at;
+        cpu.xen.once = at.unwrap_or(Nanos::NEVER);
         cpu.attention = true;
     }
 
@@ -380,13 +380,13 @@ mod tests {
 
     #[test]
     fn a_single_shot_fires_once_and_missed_periods_are_not_made_up_for() {
-        let mut timer = XenTimer { once: Some(Nanos(5)), ..XenTimer::default() };
-        assert_eq!(timer.due(), Some(Nanos(5)));
+        let mut timer = XenTimer { once: Nanos(5), ..XenTimer::default() };
+        assert_eq!(timer.due(), Nanos(5));
         assert!(!timer.expire(Nanos(4)) && timer.expire(Nanos(5)) && !timer.expire(Nanos(6)));
-        timer.periodic = Some((Nanos(10), 10));
+        timer.periodic = (Nanos(10), 10);
         assert!(timer.expire(Nanos(47)));
-        assert_eq!(timer.due(), Some(Nanos(50)));
-        timer.poll = Some(Nanos(49));
-        assert_eq!(timer.due(), Some(Nanos(49)));
+        assert_eq!(timer.due(), Nanos(50));
+        timer.poll = Nanos(49);
+        assert_eq!(timer.due(), Nanos(49));
     }
 }

@@ -50,15 +50,7 @@ fn switch(vcpu: &mut SvmVcpu, cpu: impl FnOnce(&mut Vmcb)) -> Option<Exit> {
     vcpu.before_switch();
     vcpu.vmcb.script_exit(0, 0, 0, 0);
     cpu(&mut vcpu.vmcb);
-    let code = vcpu.after_switch();
-    if vcpu.windows.busy() {
-        match vcpu.windows.after_exit(code, &mut vcpu.vmcb) {
-            After::Decode => {}
-            After::Enter => return None,
-            After::Give(exit) => return Some(exit),
-        }
-    }
-    Some(vcpu.reason().decode(vcpu.assists))
+    vcpu.after_switch().then(|| vcpu.exit())
 }
 
 fn exits_with(code: u64) -> impl FnOnce(&mut Vmcb) {

@@ -195,9 +195,17 @@ impl Windows {
     /// The guest's flags without our TF.
     #[inline]
     pub const fn rflags(&self, vmcb: &Vmcb) -> u64 {
+        let flags = vmcb.rflags();
+        // A step of ours sets the flag.
+        if flags & rflags::TF != 0 { self.without_ours(flags) } else { flags }
+    }
+
+    #[cold]
+    #[inline(never)]
+    const fn without_ours(&self, flags: u64) -> u64 {
         match self.step {
-            Some(Step { own_tf: false, .. }) => vmcb.rflags() & !rflags::TF,
-            _ => vmcb.rflags(),
+            Some(Step { own_tf: false, .. }) => flags & !rflags::TF,
+            _ => flags,
         }
     }
 

@@ -85,7 +85,7 @@ fn a_flush_of_all_is_not_narrowed() {
     vmcb.flush(false);
     vmcb.flush(true);
     assert_eq!(vmcb.tlb_control, FLUSH_ALL);
-    vmcb.left(0);
+    vmcb.flushed();
     assert_eq!(vmcb.tlb_control, 0);
 }
 

@@ -55,8 +55,11 @@ impl MockCpu {
 }
 
 impl Vcpu for MockCpu {
-    fn run(&mut self) -> Exit {
+    fn enter(&mut self) {
         self.delivered.extend(self.pending.take());
+    }
+
+    fn exit(&mut self) -> Exit {
         self.script.pop_front().unwrap_or(Exit::HostInterrupt)
     }
 

@@ -207,7 +207,8 @@ fn a_vector_for_a_vcpu_that_runs_gets_there_without_an_exit_and_is_kept_by_the_n
     }
     assert_eq!(*guest.host.notified.borrow(), [(0, true), (0, false)], "one notification");
     process(&mut guest, 0);
-    assert!(guest.machine.is_calm(&guest.cpus[0]), "nothing is left to do");
+    let posted = guest.machine.posted(0).expect("vCPU 0");
+    assert!(guest.cpus[0].is_calm(posted), "nothing is left to do");
     assert_eq!(deliver(&mut guest), 0x52);
     // While it is served another comes, and the vCPU exits for something else.
     guest.machine.send(&guest.host, &fixed(0x61, false));
