@@ -113,6 +113,8 @@ struct Local<B: Backend> {
     domain: &'static Domain<B>,
     slot: &'static Slot<B>,
     first: bool,
+    /// How long its turns are, in TSC ticks.
+    turn: u64,
 }
 
 /// A turn whose vCPU has called others of its CPU. It perhaps spins until they have answered, so that they run in
@@ -131,11 +133,14 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
     for domain in &world::<B>().domains {
         for (index, slot) in domain.slots.iter().enumerate() {
             if slot.home == id {
-                locals.push(Local { domain, slot, first: index == 0 });
+                let turn = TURN_NS * u64::from(domain.weight) / 256;
+                let turn = tsc::from_ns(turn.clamp(TURNS_NS.0, TURNS_NS.1));
+                locals.push(Local { domain, slot, first: index == 0, turn });
             }
         }
     }
-    let (mut turn, mut lent) = (0, None);
+    let answer = tsc::from_ns(ANSWER_NS).max(ANSWER_TICKS);
+    let (mut turn, mut lent): (usize, Option<Lent>) = (0, None);
     loop {
         cpu::lock::close_interrupts();
         if id == 0 {
@@ -148,17 +153,23 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
                 local.slot.woken.store(true, Ordering::Release);
             }
         }
-        let mut ran = false;
-        for (at, lent_until) in order(&locals, turn, lent) {
-            let local = &locals[at];
-            let end = turn_end(&locals, local).min(lent_until.unwrap_or(u64::MAX));
-            if may_run(local) && run_turn(local, &mut backend, end) {
-                if lent_until.is_none() {
-                    turn = (at + 1) % locals.len();
-                    lent = answers(&locals, at).next().map(|_| Lent { by: at, end });
-                }
-                ran = true;
+        let now = tsc::now();
+        let mut ran = match &lent {
+            Some(lent) if now < lent.end && may_run(&locals[lent.by]) => {
+                run_lent(&locals, lent, now + answer, &mut backend)
+            }
+            _ => false,
+        };
+        for n in 0..locals.len() {
+            if ran {
                 break;
+            }
+            let at = (turn + n) % locals.len();
+            let end = turn_end(&locals, &locals[at], now);
+            ran = may_run(&locals[at]) && run_turn(&locals[at], &mut backend, end);
+            if ran {
+                turn = (at + 1) % locals.len();
+                lent = answers(&locals, at).next().map(|_| Lent { by: at, end });
             }
         }
         // Interrupts that came while a guest ran are taken here.
@@ -169,22 +180,21 @@ fn cpu_main<B: Backend>(id: usize, mut backend: B::Cpu) -> ! {
     }
 }
 
-/// Who is to run, by place in the list, the first first: where a turn is lent those who were called, each for
-/// [`ANSWER_NS`], and its owner, all with the time at which that ends; then all by turns.
-fn order<B: Backend>(
+/// Runs one of those who are to run in a turn that is lent: those who were called, each until `answered` at the latest,
+/// then its owner. False: none of them had anything to run.
+fn run_lent<B: Backend>(
     locals: &[Local<B>],
-    turn: usize,
-    lent: Option<Lent>,
-) -> impl Iterator<Item = (usize, Option<u64>)> {
+    lent: &Lent,
+    answered: u64,
+    backend: &mut B::Cpu,
+) -> bool {
     let now = tsc::now();
-    let answered = now + tsc::from_ns(ANSWER_NS).max(ANSWER_TICKS);
-    let lent = lent.filter(|lent| now < lent.end && may_run(&locals[lent.by]));
-    let within = lent.into_iter().flat_map(move |lent| {
-        let end = Some(lent.end.min(answered));
-        let called = answers(locals, lent.by).map(move |at| (at, end));
-        called.chain([(lent.by, Some(lent.end))])
-    });
-    within.chain((0..locals.len()).map(move |n| ((turn + n) % locals.len(), None)))
+    let mut run = |at: usize, end: u64| {
+        let end = turn_end(locals, &locals[at], now).min(end);
+        run_turn(&locals[at], backend, end)
+    };
+    answers(locals, lent.by).any(|at| run(at, lent.end.min(answered)))
+        || (may_run(&locals[lent.by]) && run(lent.by, lent.end))
 }
 
 /// The vCPUs that were called since they ran, other than the one that runs.
@@ -200,10 +210,9 @@ fn may_run<B: Backend>(local: &Local<B>) -> bool {
 
 /// When a vCPU's turn ends at the latest, as a TSC value: after [`TURN_NS`], or when another vCPU of this CPU has something
 /// due. `u64::MAX` where it has the CPU for itself.
-fn turn_end<B: Backend>(locals: &[Local<B>], running: &Local<B>) -> u64 {
+fn turn_end<B: Backend>(locals: &[Local<B>], running: &Local<B>, now: u64) -> u64 {
     let others = locals.iter().filter(|local| !core::ptr::eq(local.slot, running.slot));
-    let turn = TURN_NS * u64::from(running.domain.weight) / 256;
-    let turn = tsc::now() + tsc::from_ns(turn.clamp(TURNS_NS.0, TURNS_NS.1));
+    let turn = now + running.turn;
     others.map(|local| turn.min(due(local))).min().unwrap_or(u64::MAX)
 }
 
@@ -282,7 +291,7 @@ fn wait<B: Backend>(locals: &[Local<B>]) {
 
 /// Runs one vCPU until its turn ends. False: it had nothing to run.
 fn run_turn<B: Backend>(local: &Local<B>, backend: &mut B::Cpu, turn_end: u64) -> bool {
-    let Local { domain, slot, first } = *local;
+    let Local { domain, slot, first, .. } = *local;
     let Some(mut guard) = slot.task.try_lock() else { return false };
     let task = &mut *guard;
     slot.called.store(false, Ordering::Release);
