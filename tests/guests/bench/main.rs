@@ -85,21 +85,28 @@ fn instructions(bench: &mut Bench) {
     );
 }
 
-/// XENVER_version, where the hypervisor speaks Xen's interface (xen/include/public/version.h).
+/// XENVER_version (xen/include/public/version.h) and VCPUOP_is_up (xen/include/public/vcpu.h), where the hypervisor speaks
+/// Xen's interface. Neither has an argument in memory; the first is what kernels call for nothing but an exit.
 fn hypercall(bench: &mut Bench) {
     let [_, b, c, d] = cpu::cpuid(0x4000_0000, 0);
     let name = [b, c, d].map(u32::to_le_bytes);
     if name.as_flattened() != b"XenVMMXenVMM" {
-        return skip("vmcall", "no hypercalls");
+        return ["vmcall", "vmcall_is_up"].iter().for_each(|name| skip(name, "no hypercalls"));
     }
     // VMMCALL on AMD's processors, VMCALL on Intel's.
     if cpu::cpuid(0, 0)[2] == u32::from_le_bytes(*b"ntel") {
         bench.fixed("vmcall", 4, |_| {
             op!("mov eax, 17", "xor edi, edi", "xor esi, esi", "vmcall"; out("rdi") _, out("rsi") _)
         });
+        bench.fixed("vmcall_is_up", 4, |_| {
+            op!("mov eax, 24", "mov edi, 3", "xor esi, esi", "vmcall"; out("rdi") _, out("rsi") _)
+        });
     } else {
         bench.fixed("vmcall", 4, |_| {
             op!("mov eax, 17", "xor edi, edi", "xor esi, esi", "vmmcall"; out("rdi") _, out("rsi") _)
+        });
+        bench.fixed("vmcall_is_up", 4, |_| {
+            op!("mov eax, 24", "mov edi, 3", "xor esi, esi", "vmmcall"; out("rdi") _, out("rsi") _)
         });
     }
 }

@@ -19,6 +19,7 @@ use table::Row;
 /// should cost.
 const CALLS: &[(&str, &str, Option<u64>)] = &[
     ("vmcall", "null hypercall (xen_version)", Some(150)),
+    ("vmcall_is_up", "hypercall without argument in memory (VCPUOP_is_up)", None),
     ("xen_clock_read", "clock read from shared info", None),
     ("xen_send_masked", "evtchn_send, the port masked", None),
     ("xen_event_to_halted_vcpu", "evtchn_send to another vCPU, to its handler", Some(1500)),
