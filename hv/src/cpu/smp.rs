@@ -12,9 +12,6 @@ use super::{gdt, idt, irq, timer, tsc};
 use crate::mem::frames::{self, Block};
 use crate::mem::{Phys, paging, phys_to_virt};
 
-/// When another CPU's timer is overdue: a second divided by 2 to the power of this, which is 8 ms.
-const LATE_SHIFT: u32 = 7;
-
 /// Bytes of each CPU's stack.
 pub const STACK_BYTES: u64 = 64 << 10;
 /// Bytes of each interrupt stack.
@@ -181,26 +178,7 @@ pub fn start_all(apic_ids: &[u32], limit: usize) -> usize {
             break;
         }
     }
-    if percpu::count() > 1 {
-        assert!(irq::register(irq::TIMER, look_after, 0), "too many timer handlers");
-    }
     percpu::count()
-}
-
-/// Kicks the next CPU if its timer is overdue, whenever this one's fires. QEMU's TCG loses an interrupt now and
-/// then: where a guest is entered or left, its thread changes the CPU's pending requests without a lock
-/// (`helper_vmrun` and `do_vmexit` in 7.2), and one that another thread adds at that moment is forgotten. Its CPU
-/// would hear of nothing until the next.
-fn look_after(_: usize) {
-    let next = percpu::get(percpu::this().id + 1).or_else(|| percpu::get(0));
-    let late = |deadline: u64| {
-        deadline != u64::MAX && deadline.saturating_add(tsc::hz() >> LATE_SHIFT) < tsc::now()
-    };
-    if let Some(next) = next
-        && late(next.deadline.load(Ordering::Relaxed))
-    {
-        kick(next.id);
-    }
 }
 
 /// SDM 3A "Typical BSP Initialization Sequence": INIT, 10 ms, SIPI, 200 us, SIPI.
