@@ -10,7 +10,7 @@ use crate::memmap::LAPIC;
 use crate::xen::SVR;
 use crate::{Machine, reset};
 use arch::control::rflags;
-use arch::{Access, ApicMode, Event, GuestVirt, Paging, SegReg, SysReg, Vcpu};
+use arch::{Access, ApicMode, Event, GuestVirt, Nanos, Paging, SegReg, SysReg, Vcpu};
 use core::sync::atomic::Ordering;
 use devmodel::apicmsg::{DeliveryMode, Message};
 use devmodel::lapic::{ApicAddress, Delivery, Ipi, Shorthand};
@@ -192,8 +192,14 @@ impl Machine {
     }
 
     /// Lets timers expire and the line of Xen's events follow them. True: the line is asserted.
-    #[inline(never)]
+    #[inline(always)]
     fn expire<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
+        let none = cpu.soonest() == Nanos::NEVER && !self.has_callback_line(cpu);
+        !none && self.expire_some(cpu, vcpu, host)
+    }
+
+    #[inline(never)]
+    fn expire_some<V: Vcpu, H: Host>(&self, cpu: &mut Cpu, vcpu: &mut V, host: &H) -> bool {
         if let Some(due) = cpu.lapic_due {
             let now = self.now(host);
             if due <= now {

@@ -86,6 +86,7 @@ impl Reason {
             code::INTR => Exit::HostInterrupt,
             code::HLT => Exit::Hlt,
             code::VMMCALL => Exit::Hypercall,
+            code::VINTR => Exit::InterruptWindow,
             _ => rare(),
         }
     }
@@ -110,7 +111,6 @@ impl Reason {
             }
             code::NMI => Exit::HostNmi,
             code::INIT => Exit::Init,
-            code::VINTR => Exit::InterruptWindow,
             code::RDTSC => Exit::Rdtsc,
             code::RDPMC => Exit::Rdpmc,
             code::INVD => Exit::Invd,

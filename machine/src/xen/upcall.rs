@@ -124,10 +124,16 @@ impl Machine {
         xen.vcpu_info(&self.ram, vcpu).and_then(pending).is_some_and(|byte| byte != 0)
     }
 
+    /// Whether a line follows this vCPU's pending events: only vCPU 0 may have one.
+    #[inline]
+    pub(crate) fn has_callback_line(&self, cpu: &Cpu) -> bool {
+        cpu.id == 0 && self.xen.as_ref().is_some_and(|xen| xen.by_line.load(Ordering::Relaxed))
+    }
+
     /// Lets a callback by line follow vCPU 0's pending events. True: the line is asserted.
     pub(crate) fn settle_callback<H: Host>(&self, cpu: &Cpu, host: &H) -> bool {
         let Some(xen) = &self.xen else { return false };
-        if cpu.id != 0 || !xen.by_line.load(Ordering::Relaxed) {
+        if !self.has_callback_line(cpu) {
             return false;
         }
         // A vector of its own comes before the line; Linux then sets a line that it does not listen to.

@@ -149,7 +149,7 @@ impl Windows {
             code::VINTR => {
                 self.wanted.interrupt = false;
                 vmcb.set_interrupt_window(false);
-                After::Give(Exit::InterruptWindow)
+                After::Decode
             }
             code::IRET => {
                 self.state = Nmi::Returning { rip: vmcb.rip() };
