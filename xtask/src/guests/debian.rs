@@ -39,6 +39,9 @@ const BROKEN: (&str, &[u8]) = (
 /// Any card, by its driver's own name or by Xen's; an address by DHCP.
 const NETWORK: &str = "[Match]\nName=e*\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\n";
 
+/// A serial port that udev has not found after 90 s has no login for good. In Bochs it takes longer.
+const PATIENCE: &str = "[Manager]\nDefaultTimeoutStartSec=900s\n";
+
 const GRUB_CONFIG: &str = "serial --unit=0 --speed=115200\n\
     terminal_input console serial\nterminal_output console serial\nset timeout=1\n\
     menuentry \"Debian 12 on its disk\" {\n\
@@ -116,6 +119,9 @@ fn install(tree: &Path, mirror: &Path) -> Result<()> {
     )
     .context("mmdebstrap failed")?;
     fs::write(tree.join("etc/systemd/network/any.network"), NETWORK)?;
+    let patience = tree.join("etc/systemd/system.conf.d");
+    fs::create_dir_all(&patience)?;
+    fs::write(patience.join("slow.conf"), PATIENCE)?;
     fs::create_dir_all(tree.join("boot/grub"))?;
     fs::write(tree.join("boot/grub/grub.cfg"), GRUB_CONFIG)?;
     Ok(())
