@@ -502,7 +502,7 @@ fn wrap<V: Vcpu>(vcpu: &V, rip: u64) -> u64 {
 /// An instruction that was done on the CPU's behalf ends in the single-step trap if RFLAGS.TF asks for it
 /// (SDM 3B "Single-Step Exception Condition").
 #[inline]
-fn trap_single_step<V: Vcpu>(vcpu: &mut V) {
+pub(crate) fn trap_single_step<V: Vcpu>(vcpu: &mut V) {
     if vcpu.rflags() & rflags::TF != 0 && vcpu.pending_event().is_none() {
         let dr6 = vcpu.reg(SysReg::Dr6);
         vcpu.set_reg(SysReg::Dr6, dr6 | DR6_BS);

@@ -314,12 +314,13 @@ impl Machine {
         match execute(vcpu, &mut memory, &insn) {
             Ok(Progress::Partial) => Resume::Again,
             Ok(Progress::Done) => Resume::Skip(insn.len),
-            Err(trap) => {
-                if trap == Trap::Unsupported {
+            Err(Trap::Unsupported) => {
+                self.load_segment(cpu, vcpu, host, &insn).unwrap_or_else(|| {
                     self.log_unsupported(cpu, vcpu);
-                }
-                finish(Err(trap), &insn)
+                    finish(Err(Trap::Unsupported), &insn)
+                })
             }
+            Err(trap) => finish(Err(trap), &insn),
         }
     }
 

@@ -3,8 +3,11 @@
 //! SDM 3A "Task Management": 16- and 32-bit TSSs; CALL, JMP, IRET and task gates. `tss` has the
 //! layout, `segments` loads selectors with the checks of table "Exception Conditions Checked During
 //! a Task Switch". Faults before the commit point leave the old task as it was; later ones belong
-//! to the new task.
+//! to the new task. `loads`, `far`: single
+//! registers, from tables in ROM.
 
+mod far;
+mod loads;
 mod segments;
 mod tables;
 mod tss;

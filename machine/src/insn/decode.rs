@@ -2,7 +2,7 @@
 
 use super::{Alu, BitOp, Insn, Op, Place, Rep, Shift, Str};
 use arch::{Gpr, SegReg};
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// Makes the decoder's tables, which takes millions of instructions and memory: before any guest needs them in an exit.
 pub fn prepare() {
@@ -27,10 +27,43 @@ pub fn decode(bytes: &[u8], rip: u64, bits: u32) -> Option<Insn> {
     if let Some((op, width)) = string_op(&raw) {
         return Some(string(insn, &raw, op, width, bits));
     }
+    if let Some(op) = far(&mut insn, &raw) {
+        insn.op = op;
+        return Some(insn);
+    }
     let Some(op) = op(&raw) else { return Some(insn) };
     let Some(()) = operands(&mut insn, &raw, bits) else { return Some(insn) };
     insn.op = op;
     Some(insn)
+}
+
+/// Far RET and JMP: their operands are of kinds that no other instruction has.
+fn far(insn: &mut Insn, raw: &Instruction) -> Option<Op> {
+    let (op, width) = match raw.code() {
+        Code::Retfw | Code::Retfw_imm16 => (Op::Retf, 2),
+        Code::Retfd | Code::Retfd_imm16 => (Op::Retf, 4),
+        Code::Retfq | Code::Retfq_imm16 => (Op::Retf, 8),
+        Code::Jmp_ptr1616 => (Op::JmpFar, 2),
+        Code::Jmp_ptr1632 => (Op::JmpFar, 4),
+        Code::Jmp_m1616 => (Op::JmpFar, 2),
+        Code::Jmp_m1632 => (Op::JmpFar, 4),
+        Code::Jmp_m1664 => (Op::JmpFar, 8),
+        _ => return None,
+    };
+    match raw.op0_kind() {
+        OpKind::Memory => {
+            memory_operand(insn, raw)?;
+            insn.src = Place::Mem;
+        }
+        OpKind::FarBranch16 | OpKind::FarBranch32 => {
+            let offset = if width == 2 { raw.far_branch16().into() } else { raw.far_branch32() };
+            insn.imm = u64::from(raw.far_branch_selector()) << 32 | u64::from(offset);
+        }
+        OpKind::Immediate16 if raw.op_count() > 0 => insn.imm = raw.immediate16().into(),
+        _ => {}
+    }
+    insn.width = width;
+    Some(op)
 }
 
 fn op(raw: &Instruction) -> Option<Op> {
@@ -72,6 +105,7 @@ fn op(raw: &Instruction) -> Option<Op> {
         Mnemonic::Clts => Op::Clts,
         Mnemonic::Lmsw => Op::Lmsw,
         Mnemonic::Smsw => Op::Smsw,
+        Mnemonic::Ltr => Op::Ltr,
         other => return conditional(other),
     })
 }
@@ -144,7 +178,7 @@ fn operands(insn: &mut Insn, raw: &Instruction, bits: u32) -> Option<()> {
     if matches!(raw.mnemonic(), Mnemonic::Push | Mnemonic::Pop) {
         insn.width = raw.stack_pointer_increment().unsigned_abs() as u8;
     }
-    if matches!(raw.mnemonic(), Mnemonic::Lmsw) {
+    if matches!(raw.mnemonic(), Mnemonic::Lmsw | Mnemonic::Ltr) {
         insn.width = 2;
     }
     for operand in 0..raw.op_count().min(2) {
@@ -164,7 +198,9 @@ fn operands(insn: &mut Insn, raw: &Instruction, bits: u32) -> Option<()> {
             }
             _ => return None,
         };
-        if operand == 0 && !matches!(raw.mnemonic(), Mnemonic::Push | Mnemonic::Lmsw) {
+        if operand == 0
+            && !matches!(raw.mnemonic(), Mnemonic::Push | Mnemonic::Lmsw | Mnemonic::Ltr)
+        {
             insn.dst = place;
         } else {
             insn.src = place;
@@ -174,12 +210,17 @@ fn operands(insn: &mut Insn, raw: &Instruction, bits: u32) -> Option<()> {
         insn.imm = raw.immediate(2);
     }
     if insn.dst == Place::Mem || insn.src == Place::Mem {
-        insn.segment = segment(raw.memory_segment())?;
-        insn.scale = raw.memory_index_scale() as u8;
-        insn.displacement = raw.memory_displacement64();
-        insn.base = address_register(raw.memory_base(), &mut insn.address_size)?;
-        insn.index = address_register(raw.memory_index(), &mut insn.address_size)?;
+        memory_operand(insn, raw)?;
     }
+    Some(())
+}
+
+fn memory_operand(insn: &mut Insn, raw: &Instruction) -> Option<()> {
+    insn.segment = segment(raw.memory_segment())?;
+    insn.scale = raw.memory_index_scale() as u8;
+    insn.displacement = raw.memory_displacement64();
+    insn.base = address_register(raw.memory_base(), &mut insn.address_size)?;
+    insn.index = address_register(raw.memory_index(), &mut insn.address_size)?;
     Some(())
 }
 

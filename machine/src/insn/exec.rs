@@ -142,7 +142,16 @@ pub fn execute<V: Vcpu, M: Memory>(
         }
         Op::Push => push(vcpu, memory, insn)?,
         Op::Pop => pop(vcpu, memory, insn)?,
-        Op::Str(_) | Op::Clts | Op::Lmsw | Op::Smsw | Op::Other => return Err(Trap::Unsupported),
+        Op::Str(_)
+        | Op::Clts
+        | Op::Lmsw
+        | Op::Smsw
+        | Op::Ltr
+        | Op::Retf
+        | Op::JmpFar
+        | Op::Other => {
+            return Err(Trap::Unsupported);
+        }
     }
     Ok(Progress::Done)
 }
@@ -298,7 +307,8 @@ fn bit<V: Vcpu, M: Memory>(
 }
 
 /// Bytes of the stack pointer: 2, 4 or 8.
-fn stack_size<V: Vcpu>(vcpu: &V) -> u8 {
+#[must_use]
+pub fn stack_size<V: Vcpu>(vcpu: &V) -> u8 {
     if code_bits(vcpu) == 64 {
         8
     } else if vcpu.segment(SegReg::Ss).access & Segment::DB != 0 {

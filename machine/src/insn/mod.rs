@@ -204,6 +204,12 @@ pub enum Op {
     Lmsw,
     /// SMSW dst.
     Smsw,
+    /// LTR src.
+    Ltr,
+    /// Far RET; the immediate is what it drops from the stack besides.
+    Retf,
+    /// Far JMP: to src in memory, or to the immediate, whose upper half is the selector.
+    JmpFar,
     /// An instruction that is known only by its length.
     Other,
 }

@@ -10,15 +10,15 @@ use arch::event::vector;
 use arch::{Access, Fault, SegReg, Segment, Vcpu};
 
 /// Accessed bit of a code or data descriptor's type.
-const ACCESSED: u32 = 1;
+pub(super) const ACCESSED: u32 = 1;
 /// Writable (data) or readable (code).
-const WRITABLE: u32 = 2;
+pub(super) const WRITABLE: u32 = 2;
 /// Conforming, for code.
-const CONFORMING: u32 = 4;
+pub(super) const CONFORMING: u32 = 4;
 /// Code, not data.
-const CODE: u32 = 8;
+pub(super) const CODE: u32 = 8;
 /// Code or data, not a system descriptor.
-const S: u32 = 16;
+pub(super) const S: u32 = 16;
 
 /// Loads LDTR and all segment registers.
 pub(super) fn load<V: Vcpu, H: Host>(

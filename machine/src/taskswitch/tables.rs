@@ -5,21 +5,26 @@ use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
 use crate::insn::exec::cpl;
+use arch::control::efer;
 use arch::paging::Paging;
 use arch::{Access, Fault, GuestPhys, GuestVirt, SegReg, Segment, SysReg, Vcpu};
 
-/// Linear memory of a vCPU that is not in long mode.
+/// Linear memory of a vCPU.
 pub(super) struct Tables<'a, H: Host> {
     machine: &'a Machine,
     cpu: &'a mut Cpu,
     host: &'a H,
     paging: Paging,
+    /// The bits that a linear address has: 32 outside of long mode.
+    mask: u64,
 }
 
 impl<'a, H: Host> Tables<'a, H> {
     pub fn new<V: Vcpu>(machine: &'a Machine, cpu: &'a mut Cpu, vcpu: &V, host: &'a H) -> Self {
         let paging = implicit(machine, vcpu);
-        Tables { machine, cpu, host, paging }
+        let long = vcpu.reg(SysReg::Efer) & efer::LMA != 0;
+        let mask = if long { u64::MAX } else { 0xffff_ffff };
+        Tables { machine, cpu, host, paging, mask }
     }
 
     /// Follows a new CR3.
@@ -33,7 +38,7 @@ impl<'a, H: Host> Tables<'a, H> {
     }
 
     fn translate(&self, at: u64, access: Access) -> Result<GuestPhys, Fault> {
-        let at = GuestVirt(at & 0xffff_ffff);
+        let at = GuestVirt(at & self.mask);
         Ok(self.paging.translate(&self.machine.ram, at, access)?.gpa)
     }
 
