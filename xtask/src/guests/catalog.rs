@@ -1,7 +1,7 @@
 //! Every recipe: its name, what it makes, and how.
 
 use super::packages::{Arch, Packages};
-use super::{Media, debian, ext4, iso, linux, media_dir, selfcheck};
+use super::{Media, debian, ext4, foreign, iso, linux, media_dir, selfcheck};
 use crate::paths;
 use crate::setup::{self, Need};
 use anyhow::{Context, Result, bail};
@@ -27,6 +27,8 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("memtest:64|32", "Debian's memtest86+ ISO"),
     ("grub-rescue:cd|floppy|disk", "GRUB's rescue images"),
     ("ipxe", "iPXE's ISO"),
+    ("u-boot:32|64", "U-Boot in place of the firmware, and a disk with one partition"),
+    ("grub-pvh", "GRUB as a PVH guest, and the same disk"),
     ("netboot:FLAVOUR[:APPEND]", "iPXE's ISO and a TFTP server with Debian's kernel (QEMU only)"),
     ("isolinux", "ISOLINUX ISO with a graphical menu that starts the cloud kernel"),
     ("installer", "Debian's network installer: kernel and initrd, text mode"),
@@ -114,6 +116,8 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             let files = packages.unpacked("ipxe", Arch::Amd64)?;
             media.iso = Some(files.join("usr/lib/ipxe/ipxe.iso"));
         }
+        "u-boot" => media = foreign::u_boot(packages, rest)?,
+        "grub-pvh" => media = foreign::grub_pvh(packages)?,
         "netboot" => {
             let files = packages.unpacked("ipxe", Arch::Amd64)?;
             media.iso = Some(files.join("usr/lib/ipxe/ipxe.iso"));

@@ -4,6 +4,7 @@
 pub mod catalog;
 pub mod debian;
 pub mod ext4;
+pub mod foreign;
 pub mod initramfs;
 pub mod iso;
 pub mod kmod;
