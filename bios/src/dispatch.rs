@@ -4,9 +4,12 @@ use crate::boot::BootState;
 use crate::caller::{Call, Caller, Flow, Outcome};
 use crate::int13::{Emulation, Staged};
 use crate::platform::Platform;
-use crate::rom::{Service, service_at};
+use crate::rom::{Service, service_at, service_of};
 use arch::control::rflags;
 use arch::{GuestPhys, Nanos};
+
+/// Copies of the ROM are where real-mode programs reach them.
+const COPIES_END: u32 = 0x10_fff0;
 
 /// The firmware of one guest. What programs may look at is in the guest's RAM (BDA, EBDA); this is the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,11 +58,7 @@ impl Bios {
     }
 
     fn call_on<P: Platform>(&mut self, cpu: &mut Caller, bus: &mut P) -> Outcome {
-        let linear = (cpu.cs.base as u32).wrapping_add(cpu.rip as u32);
-        let Some(GuestPhys(at)) = bus.translate(linear, false) else { return Outcome::NotRom };
-        // Just after reset the code runs from the image below 4 GiB.
-        let at = if at >= 0xffff_0000 { at - 0xfff0_0000 } else { at };
-        let Some(service) = service_at(at) else { return Outcome::NotRom };
+        let Some(service) = wanted(cpu, bus) else { return Outcome::NotRom };
         let before = *cpu;
         let mut call = Call::new(cpu, bus);
         call.framed = service.has_frame();
@@ -118,4 +117,19 @@ impl Bios {
             Service::Int1A => self.int1a(c),
         }
     }
+}
+
+/// The service whose OUT this is: that of the ROM where CS:IP lies in it, whatever a program has written over the
+/// shadow. Memory managers put copies of the ROM's pages, in RAM, in the place of the ROM (to catch a jump to
+/// FFFF:0, or because RAM is faster) or elsewhere; there the bytes say it.
+fn wanted<P: Platform>(cpu: &mut Caller, bus: &mut P) -> Option<Service> {
+    let linear = (cpu.cs.base as u32).wrapping_add(cpu.rip as u32);
+    let GuestPhys(at) = bus.translate(linear, false)?;
+    // Just after reset the code runs from the image below 4 GiB.
+    let at = if at >= 0xffff_0000 { at - 0xfff0_0000 } else { at };
+    service_at(at).or_else(|| {
+        let mut code = [0; 6];
+        Call::new(cpu, bus).read(linear, &mut code);
+        (linear < COPIES_END).then(|| service_of(&code)).flatten()
+    })
 }

@@ -1,6 +1,6 @@
 use crate::caller::Outcome;
 use crate::platform::{BootDevice, DiskKind};
-use crate::rom::Service;
+use crate::rom::{ROM, Service};
 use crate::testing::{Guest, Mock};
 use arch::{Nanos, Segment};
 
@@ -165,6 +165,26 @@ fn option_roms_with_a_right_sum_are_called_and_others_skipped() {
     }
     let _ = g.trap(Service::OptionRom);
     assert!(!g.cf());
+}
+
+#[test]
+fn a_trap_in_a_copy_of_the_rom_is_the_roms() {
+    // As JEMM does: the last page, where INT 8's stub is, is a copy in extended memory.
+    let mut g = Guest::new(Mock::new());
+    let copy = 0x15_8000;
+    g.bus.put(copy, &ROM[0xf000..]);
+    let pages = (0..0x100u32).map(|page| (page, u64::from(page) << 12));
+    g.bus.pages = Some(pages.chain([(0xff, copy)]).collect());
+    let before = g.bus.u32(0x46c);
+    let _ = g.trap(Service::Tick);
+    assert_eq!(g.bus.u32(0x46c), before + 1);
+    // Bytes that name no service are nobody's, and so is a copy that no real-mode program reaches.
+    g.bus.put(copy + (g.cpu.rip & 0xfff) + 5, &[0xff]);
+    assert_eq!(g.bios.call(&mut g.cpu, &mut g.bus), Outcome::NotRom);
+    g.bus.pages = None;
+    (g.cpu.cs.base, g.cpu.rip) = (0, 0x20_0000);
+    g.bus.put(0x20_0000, &[0xe6, 0xb6, 0x0f, 0x1f, 0x40, Service::Tick as u8]);
+    assert_eq!(g.bios.call(&mut g.cpu, &mut g.bus), Outcome::NotRom);
 }
 
 #[test]

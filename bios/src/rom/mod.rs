@@ -90,7 +90,12 @@ pub fn service_at(gpa: u64) -> Option<Service> {
         let offset = gpa.checked_sub(VIDEO_BASE.into())?;
         VIDEO_CODE.get(offset as usize..)?
     };
-    let &[out, port, nop1, nop2, modrm, number] = code.first_chunk::<6>()?;
+    service_of(code.first_chunk()?)
+}
+
+/// The service that a stub's six bytes name.
+pub(crate) fn service_of(code: &[u8; 6]) -> Option<Service> {
+    let &[out, port, nop1, nop2, modrm, number] = code;
     let is_trap = [out, port, nop1, nop2, modrm] == stubs::TRAP;
     is_trap.then(|| Service::ALL.get(usize::from(number).checked_sub(1)?).copied())?
 }
