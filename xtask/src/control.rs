@@ -227,8 +227,8 @@ pub fn unescape(line: &str) -> String {
                     _ => text.push_str("\\x"),
                 }
             }
-            Some(c) => text.push(c),
-            None => text.push('\\'),
+            Some('\\') | None => text.push('\\'),
+            Some(other) => text.extend(['\\', other]),
         }
     }
     text
@@ -381,6 +381,11 @@ mod tests {
             assert_eq!(unescape(&escape(text)), text);
             assert!(!escape(text).contains('\n'));
         }
+    }
+
+    #[test]
+    fn a_dos_prompt_is_no_escape() {
+        assert_eq!(unescape(r"A:\>dir\n"), "A:\\>dir\n");
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub struct Outcome {
     pub guests: BTreeMap<String, GuestLog>,
     /// The hypervisor's log.
     pub log: Vec<String>,
+    /// What the monitor answered to commands; it is in the log, too.
+    pub answers: Vec<String>,
     /// Instructions executed, where they were counted.
     pub instructions: Option<u64>,
     /// The same at each step that asked for it.

@@ -342,6 +342,9 @@ fn report(args: &RunArgs, plan: &Plan, outcome: &Outcome) {
         eprintln!();
     }
     say(format!("{word}: {why} ({:.1} s)", outcome.seconds));
+    for line in outcome.answers.iter().filter(|_| !args.monitor.is_empty()) {
+        eprintln!("{line}");
+    }
     if let Verdict::HostFailed(_) = outcome.verdict {
         for line in outcome.log.iter().rev().take(20).rev() {
             eprintln!("    {line}");

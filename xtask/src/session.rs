@@ -74,6 +74,7 @@ impl<'a> Session<'a> {
             console: Vec::new(),
             guests: guests.collect(),
             log: Vec::new(),
+            answers: Vec::new(),
             instructions: None,
             counts: Vec::new(),
         };
@@ -231,7 +232,10 @@ impl<'a> Session<'a> {
                 self.panicking = true;
                 self.outcome.log.push(format!("panic: {text}"));
             }
-            Report::Out(line) => self.outcome.log.push(line),
+            Report::Out(line) => {
+                self.outcome.answers.push(line.clone());
+                self.outcome.log.push(line);
+            }
             Report::Refused(text) => self.outcome.log.push(format!("refused: {text}")),
             Report::ExitsEnd { .. }
             | Report::DumpEnd { .. }
