@@ -11,10 +11,12 @@ pub(super) fn floppy(blocks: u64) -> Chs {
         640 => (40, 2, 8),
         720 => (40, 2, 9),
         1440 => (80, 2, 9),
+        1600 => (80, 2, 10),
         2400 => (80, 2, 15),
         2880 => (80, 2, 18),
         3360 => (80, 2, 21),
         3444 => (82, 2, 21),
+        3840 => (80, 2, 24),
         5760 => (80, 2, 36),
         other => ((other.div_ceil(36)).clamp(1, 255) as u32, 2, 18),
     };
@@ -25,7 +27,7 @@ pub(super) fn floppy(blocks: u64) -> Chs {
 pub(crate) fn floppy_type(blocks: u64) -> u8 {
     match blocks {
         1..=720 => 1,
-        1440 => 3,
+        1440 | 1600 => 3,
         2400 => 2,
         5760 => 5,
         _ => 4,
@@ -91,6 +93,15 @@ mod tests {
     fn small_disks_keep_their_own_geometry() {
         let own = Chs { cylinders: 203, heads: 16, sectors: 63 };
         assert_eq!(translated(&disk(204_624, own)), own);
+    }
+
+    #[test]
+    fn every_sector_of_a_floppy_has_a_place() {
+        for blocks in [320, 360, 640, 720, 1440, 1600, 2400, 2880, 3360, 3444, 3840, 5760] {
+            let chs = floppy(blocks);
+            let held = u64::from(chs.cylinders) * u64::from(chs.heads) * u64::from(chs.sectors);
+            assert_eq!(held, blocks);
+        }
     }
 
     #[test]
