@@ -40,6 +40,7 @@ mod reset;
 pub mod stats;
 mod taskswitch;
 pub mod viridian;
+mod waiting;
 pub mod xen;
 
 pub use changer::ChangeError;

@@ -280,6 +280,12 @@ impl LocalApic {
         if top >> 4 > self.ppr >> 4 { Some(top) } else { None }
     }
 
+    /// The highest vector that is requested, and the highest in service; 0 for none.
+    #[must_use]
+    pub const fn highest(&self) -> (u8, u8) {
+        (self.irr.top(), self.isr.top())
+    }
+
     /// Whether any vector waits, be it held back or not.
     #[inline]
     #[must_use]

@@ -163,7 +163,7 @@ fn describe<B: Backend>(domain: &Domain<B>, mut line: impl FnMut(&str, &str)) {
                 let _ = write(&mut out);
                 out.finish();
             };
-            section("registers", &|out| inspect::registers(out, task));
+            section("registers", &|out| inspect::registers(out, domain, task));
             section("code", &|out| inspect::code(out, &view, task, rip, 8));
             section("stack", &|out| inspect::stack(out, &view, task, 32));
             section("exits", &|out| inspect::trace(out, &task.cpu.stats, 64));

@@ -229,7 +229,7 @@ fn look<B: Backend>(
     let done = with_task(domain, vcpu, |task| {
         let view = View::linear(domain, &task.vcpu);
         match command {
-            "regs" => inspect::registers(out, task),
+            "regs" => inspect::registers(out, domain, task),
             "stack" => inspect::stack(out, &view, task, first),
             "mem" => inspect::memory(out, &view, first, second),
             "trace" => inspect::trace(out, &task.cpu.stats, first as usize),

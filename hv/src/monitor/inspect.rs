@@ -81,7 +81,11 @@ impl<'a> View<'a> {
 ///
 /// # Errors
 /// What `out` returns.
-pub fn registers<B: Backend>(out: &mut dyn Write, task: &Task<B>) -> fmt::Result {
+pub fn registers<B: Backend>(
+    out: &mut dyn Write,
+    domain: &Domain<B>,
+    task: &Task<B>,
+) -> fmt::Result {
     const NAMES: [&str; 16] = [
         "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12",
         "r13", "r14", "r15",
@@ -148,7 +152,9 @@ pub fn registers<B: Backend>(out: &mut dyn Write, task: &Task<B>) -> fmt::Result
         get(SysReg::Lstar),
         get(SysReg::KernelGsBase)
     )?;
-    writeln!(out, "event to inject {:?}", v.pending_event())
+    writeln!(out, "event to inject {:?}", v.pending_event())?;
+    let machine = &domain.machine;
+    writeln!(out, "{}", machine.waiting(cpu, machine.now(domain)))
 }
 
 /// The words at SS:RSP.

@@ -117,7 +117,7 @@ impl Machine {
         (own == 0).then_some(vector)
     }
 
-    fn is_upcall_pending(&self, xen: &Xen, vcpu: usize) -> bool {
+    pub(crate) fn is_upcall_pending(&self, xen: &Xen, vcpu: usize) -> bool {
         let pending = |(page, offset): (arch::SharedPage, usize)| {
             page.read_u8(offset + VcpuInfo::of(xen.width()).evtchn_upcall_pending)
         };

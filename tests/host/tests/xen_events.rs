@@ -304,3 +304,21 @@ fn a_moved_tsc_takes_the_clock_along() {
     assert_eq!(xen.guest.exit(Exit::Wrmsr), None);
     assert_eq!(xen.guest.load(at + 8, 8), 50_000, "the TSC at time 0");
 }
+
+#[test]
+fn what_waits_for_a_vcpu_is_told() {
+    let mut xen = XenGuest::new(Width::Bits64, 1);
+    xen.set_up_events(0xf3);
+    let port = xen.bind_ipi(0);
+    let _ = xen.guest.enter(0);
+    let told =
+        |xen: &XenGuest| xen.guest.machine.waiting(&xen.guest.cpus[0], Nanos(1_000)).to_string();
+    assert_eq!(told(&xen), "apic irr 00 isr 00 ppr 00 inbox false upcall false timer none");
+    let timer = vcpu::SetSingleshotTimer { timeout_abs_ns: 70_000, flags: 0 };
+    let op = vcpu::VcpuOp::SET_SINGLESHOT_TIMER.0.into();
+    assert_eq!(xen.call_with(Hypercall::VCPU_OP, &[op, 0], timer).0, 0);
+    let deliver = xen.guest.machine_events().lock().send(DomId(1), Port(port)).unwrap();
+    machine::xen::deliver_to(&xen.guest.host, deliver);
+    assert_eq!(xen.announce(), [(0, true)]);
+    assert_eq!(told(&xen), "apic irr 00 isr 00 ppr 00 inbox true upcall true timer in 69 us");
+}
