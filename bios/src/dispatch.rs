@@ -127,9 +127,13 @@ fn wanted<P: Platform>(cpu: &mut Caller, bus: &mut P) -> Option<Service> {
     let GuestPhys(at) = bus.translate(linear, false)?;
     // Just after reset the code runs from the image below 4 GiB.
     let at = if at >= 0xffff_0000 { at - 0xfff0_0000 } else { at };
-    service_at(at).or_else(|| {
-        let mut code = [0; 6];
-        Call::new(cpu, bus).read(linear, &mut code);
-        (linear < COPIES_END).then(|| service_of(&code)).flatten()
-    })
+    if let Some(service) = service_at(at) {
+        return Some(service);
+    }
+    if linear >= COPIES_END {
+        return None;
+    }
+    let mut code = [0; 6];
+    Call::new(cpu, bus).read(linear, &mut code);
+    service_of(&code)
 }

@@ -3,8 +3,7 @@
 //! SDM 3A "Task Management": 16- and 32-bit TSSs; CALL, JMP, IRET and task gates. `tss` has the
 //! layout, `segments` loads selectors with the checks of table "Exception Conditions Checked During
 //! a Task Switch". Faults before the commit point leave the old task as it was; later ones belong
-//! to the new task. `loads`, `far`: single
-//! registers, from tables in ROM.
+//! to the new task. `loads` and `far` load single registers, where the descriptor table lies in ROM.
 
 mod far;
 mod loads;

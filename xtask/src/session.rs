@@ -236,7 +236,11 @@ impl<'a> Session<'a> {
                 self.outcome.answers.push(line.clone());
                 self.outcome.log.push(line);
             }
-            Report::Refused(text) => self.outcome.log.push(format!("refused: {text}")),
+            Report::Refused(text) => {
+                let line = format!("refused: {text}");
+                self.outcome.answers.push(line.clone());
+                self.outcome.log.push(line);
+            }
             Report::ExitsEnd { .. }
             | Report::DumpEnd { .. }
             | Report::FramebufferEnd { .. }

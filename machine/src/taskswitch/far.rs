@@ -70,11 +70,7 @@ fn code<V: Vcpu, H: Host>(
     selector: u16,
 ) -> Result<Segment, Trap> {
     let wrong = loads::fault(vector::GP, selector);
-    if selector & !3 == 0 {
-        return Err(wrong.into());
-    }
-    let at = tables.descriptor_address(vcpu, selector).ok_or(wrong)?;
-    let mut segment = Segment::from_descriptor(selector, tables.read(at, 8)?);
+    let (mut segment, at) = tables.find(vcpu, selector, wrong)?;
     let (cpl, rpl) = (cpl(vcpu), (selector & 3) as u8);
     if segment.access & S == 0 || (returns && rpl > cpl) {
         return Err(Trap::Unsupported);
@@ -85,7 +81,8 @@ fn code<V: Vcpu, H: Host>(
     let both = Segment::L | Segment::DB;
     if segment.access & CODE == 0
         || !privileged
-        || rpl > cpl
+        // A JMP to conforming code does not look at the selector's RPL.
+        || (!conforming && rpl > cpl)
         || (returns && rpl != cpl)
         || (long && segment.access & both == both)
     {

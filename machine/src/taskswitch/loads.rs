@@ -93,11 +93,10 @@ fn task<V: Vcpu, H: Host>(
         return Err(Fault::GP0);
     }
     let wrong = fault(vector::GP, selector);
-    if selector & 4 != 0 || selector & !3 == 0 {
+    if selector & 4 != 0 {
         return Err(wrong);
     }
-    let at = tables.descriptor_address(vcpu, selector).ok_or(wrong)?;
-    let mut tr = Segment::from_descriptor(selector, tables.read(at, 8)?);
+    let (mut tr, at) = tables.find(vcpu, selector, wrong)?;
     let busy = tr.access & BUSY != 0;
     tr.access |= BUSY;
     let long = vcpu.reg(SysReg::Efer) & efer::LMA != 0;
@@ -123,11 +122,7 @@ fn segment<V: Vcpu, H: Host>(
     selector: u16,
 ) -> Result<Segment, Fault> {
     let wrong = fault(vector::GP, selector);
-    if selector & !3 == 0 {
-        return Err(wrong);
-    }
-    let at = tables.descriptor_address(vcpu, selector).ok_or(wrong)?;
-    let mut segment = Segment::from_descriptor(selector, tables.read(at, 8)?);
+    let (mut segment, at) = tables.find(vcpu, selector, wrong)?;
     let (cpl, rpl) = (cpl(vcpu), (selector & 3) as u8);
     let kind = segment.access & (S | CODE | CONFORMING | WRITABLE);
     let allowed = if reg == SegReg::Ss {

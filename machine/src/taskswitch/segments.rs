@@ -73,8 +73,7 @@ fn load_ldt<V: Vcpu, H: Host>(
     if selector & 4 != 0 {
         return Err(wrong);
     }
-    let at = tables.descriptor_address(vcpu, selector).ok_or(wrong)?;
-    let ldt = Segment::from_descriptor(selector, tables.read(at, 8)?);
+    let (ldt, _) = tables.find(vcpu, selector, wrong)?;
     if ldt.access & 0x1f != LDT || ldt.access & Segment::P == 0 {
         return Err(wrong);
     }
@@ -90,11 +89,7 @@ fn find<V: Vcpu, H: Host>(
     selector: u16,
 ) -> Result<(Segment, u64), Fault> {
     let wrong = switch.fault(vector::TS, selector);
-    if selector & !3 == 0 {
-        return Err(wrong);
-    }
-    let at = tables.descriptor_address(vcpu, selector).ok_or(wrong)?;
-    let segment = Segment::from_descriptor(selector, tables.read(at, 8)?);
+    let (segment, at) = tables.find(vcpu, selector, wrong)?;
     if segment.access & S == 0 { Err(wrong) } else { Ok((segment, at)) }
 }
 

@@ -92,6 +92,20 @@ impl<'a, H: Host> Tables<'a, H> {
         Ok(())
     }
 
+    /// A selector's descriptor and where it is; `wrong` for the null selector and beyond the table's limit.
+    pub fn find<V: Vcpu>(
+        &mut self,
+        vcpu: &V,
+        selector: u16,
+        wrong: Fault,
+    ) -> Result<(Segment, u64), Fault> {
+        if selector & !3 == 0 {
+            return Err(wrong);
+        }
+        let at = self.descriptor_address(vcpu, selector).ok_or(wrong)?;
+        Ok((Segment::from_descriptor(selector, self.read(at, 8)?), at))
+    }
+
     /// Linear address of a selector's descriptor; `None` beyond the table's limit.
     pub fn descriptor_address<V: Vcpu>(&self, vcpu: &V, selector: u16) -> Option<u64> {
         let table = if selector & 4 != 0 { SegReg::Ldtr } else { SegReg::Gdtr };

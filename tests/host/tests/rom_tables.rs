@@ -13,10 +13,11 @@ const USER_DATA: u16 = 0x28;
 const CODE_ONLY: u16 = 0x30;
 const CODE_64: u16 = 0x38;
 const SMALL: u16 = 0x40;
+const CONFORMING: u16 = 0x48;
 
 fn guest(mode: Mode) -> Guest {
     let mut image = vec![0xf4; 0x1_0000];
-    let table: [u64; 9] = [
+    let table: [u64; 10] = [
         0,
         0x00cf_9200_0000_ffff, // flat data, not yet accessed
         0x0000_8900_5000_0067, // a free TSS of 32 bits at 5000h
@@ -26,6 +27,7 @@ fn guest(mode: Mode) -> Guest {
         0x00cf_9800_0000_ffff, // code that cannot be read
         0x00af_9a00_0000_ffff, // 64-bit code
         0x0040_9a00_0000_ffff, // code of 64 KiB
+        0x00cf_9e00_0000_ffff, // conforming code
     ];
     for (n, entry) in table.into_iter().enumerate() {
         image[0x100 + 8 * n..][..8].copy_from_slice(&entry.to_le_bytes());
@@ -33,7 +35,7 @@ fn guest(mode: Mode) -> Guest {
     let firmware = Some(&*image.leak());
     let mut guest = Guest::with(Setup { firmware, ..Setup::default() });
     guest.set_mode(0, mode);
-    let gdt = Segment { selector: 0, base: GDT, limit: 0x47, access: 0 };
+    let gdt = Segment { selector: 0, base: GDT, limit: 0x4f, access: 0 };
     guest.vcpus[0].set_segment(SegReg::Gdtr, gdt);
     guest
 }
@@ -105,6 +107,16 @@ fn far_returns_and_jumps_load_cs_from_a_table_in_rom() {
         check(&guest, rip);
         assert_eq!(guest.vcpus[0].gprs.rsp(), rsp);
     }
+}
+
+#[test]
+fn a_jump_to_conforming_code_does_not_look_at_the_rpl() {
+    let mut guest = guest(Mode::Protected);
+    // jmp 4bh:b000h
+    assert_eq!(load(&mut guest, &[0xea, 0x00, 0xb0, 0, 0, 0x4b, 0], CONFORMING), None);
+    let cs = guest.vcpus[0].segment(SegReg::Cs);
+    assert_eq!((cs.selector, cs.access), (CONFORMING, 0xc09f));
+    assert_eq!((guest.vcpus[0].rip, guest.vcpus[0].pending), (0xb000, None));
 }
 
 #[test]
