@@ -105,7 +105,7 @@ fn base(plan: &Plan, accel: Accel, memory_mib: u64) -> Command {
     let cpu = match (&host.cpu_model, accel) {
         (Some(model), _) => model.as_str(),
         (None, Accel::Kvm) => "host",
-        (None, _) => "EPYC",
+        (None, _) => emulated_cpu(),
     };
     qemu.args(["-machine", "pc", "-cpu", cpu]);
     qemu.args(["-accel", if accel == Accel::Kvm { "kvm" } else { "tcg" }]);
@@ -124,6 +124,22 @@ fn base(plan: &Plan, accel: Accel, memory_mib: u64) -> Command {
         Display::Curses => qemu.args(["-display", "curses", "-vga", "std"]),
     };
     qemu
+}
+
+/// The model that is emulated. QEMU before 8.0 gives CMPXCHG16B an operation of flags that is not stored yet, and what
+/// comes out is rubbish: the next interrupt or exit has it as RFLAGS, which Linux from 6.5 on does not survive.
+fn emulated_cpu() -> &'static str {
+    let version = Command::new("qemu-system-x86_64").arg("--version").output();
+    let words = version.map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
+    match words.ok().as_deref().and_then(major) {
+        Some(major) if major < 8 => "EPYC,-cx16",
+        _ => "EPYC",
+    }
+}
+
+/// The first number behind `version`.
+fn major(words: &str) -> Option<u32> {
+    words.split_once("version ")?.1.split('.').next()?.parse().ok()
 }
 
 /// Starts QEMU with sockets that we listen on already.
@@ -202,4 +218,17 @@ fn connect(
 /// QEMU's option parser takes `,,` for a comma in a file name.
 fn comma(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_major_version_is_read_from_what_qemu_says() {
+        let debian_12 = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b2)\nCopyright";
+        assert_eq!(major(debian_12), Some(7));
+        assert_eq!(major("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)"), Some(10));
+        assert_eq!(major("no such program"), None);
+    }
 }
