@@ -38,6 +38,7 @@ pub use platform::{
     AtaPlace, BLOCK, BiosConfig, BiosDisk, BootDevice, Chs, DiskError, DiskInfo, DiskKind,
     DiskRequest, DiskStatus, MemRun, Platform,
 };
+pub use post::mtrr::memory_types;
 pub use post::pci::PM_BASE;
 pub use rom::{ROM, ROM_BASE, Service, TRAP_PORT, service_at};
 pub use saved::BadState;

@@ -466,6 +466,10 @@ impl Machine {
         self.publish_address(cpu);
         reset::power_on(vcpu);
         vcpu.set_reg(SysReg::TscOffset, self.clock.start_tsc().wrapping_neg());
+        if self.own_firmware && cpu.id != 0 {
+            let hole = self.bios_config.pci_hole.0;
+            cpu.msrs.cache_as_firmware(hole, self.cpuid.physical_bits());
+        }
         let Some(pvh) = &self.pvh else { return };
         cpu.msrs.cache_everything();
         // A kernel that does not fit is refused before anything runs.

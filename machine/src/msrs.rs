@@ -114,6 +114,15 @@ impl Msrs {
         self.mtrr_def_type = 0x806;
     }
 
+    /// What our firmware has done on a processor that it does not run on.
+    pub(crate) fn cache_as_firmware(&mut self, hole: u32, physical_bits: u8) {
+        for (msr, value) in bios::memory_types(hole, physical_bits) {
+            if let Some(cell) = self.mtrr(msr) {
+                *cell = value;
+            }
+        }
+    }
+
     fn write_mtrr(&mut self, msr: u32, value: u64, physical_bits: u8) -> Result<(), Fault> {
         let address = (1u64 << physical_bits) - 1;
         // SDM 3A "Memory Type Range Registers (MTRRs)": reserved bits and types fault.

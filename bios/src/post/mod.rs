@@ -2,7 +2,7 @@
 
 mod chips;
 mod cmos;
-mod mtrr;
+pub(crate) mod mtrr;
 pub(crate) mod pci;
 
 use crate::bda;

@@ -14,6 +14,12 @@ const ENABLE: u64 = 3 << 10;
 /// A variable range's mask register: valid.
 const VALID: u64 = 1 << 11;
 
+/// The memory-type registers and what this firmware leaves in them: a board's other processors have the same, which
+/// POST on the first one does not reach. `hole`: where RAM below 4 GiB ends.
+pub fn memory_types(hole: u32, physical_bits: u8) -> impl Iterator<Item = (u32, u64)> {
+    (0..).map_while(move |n| register(n, hole, physical_bits.clamp(32, 52)))
+}
+
 /// The registers in order; the default type, which turns all of them on, last.
 fn register(n: u8, hole: u32, physical_bits: u8) -> Option<(u32, u64)> {
     let hole_bytes = (1u64 << 32) - u64::from(hole);

@@ -255,3 +255,19 @@ fn an_intercepted_instruction_under_the_trap_flag_ends_in_a_single_step() {
     assert_eq!(guest.vcpus[0].pending_event(), Some(Event::exception(vector::DB, None)));
     assert_eq!(guest.vcpus[0].reg(SysReg::Dr6) >> 14 & 1, 1, "DR6.BS");
 }
+
+#[test]
+fn processors_that_our_firmware_does_not_run_on_have_its_memory_types_too() {
+    let mut guest = Guest::with(Setup { vcpus: 2, ..Setup::default() });
+    let mut types = |msr: u32| {
+        let vcpu = &mut guest.vcpus[1];
+        vcpu.gprs.set_rcx(msr.into());
+        vcpu.next_rip = Some(vcpu.rip.wrapping_add(2));
+        assert_eq!(guest.exit_of(1, Exit::Rdmsr), None);
+        guest.vcpus[1].gprs.rax()
+    };
+    assert_eq!(types(0x2ff), 0xc06);
+    assert_eq!(types(0x250), 0x0606_0606);
+    assert_eq!(types(0x259), 0);
+    assert_eq!(types(0x200), 0xe000_0000);
+}
