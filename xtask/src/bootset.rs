@@ -70,14 +70,20 @@ pub fn make(plan: &Plan) -> Result<BootSet> {
     Ok(BootSet { archive: archive.finish(), disks: maker.disks })
 }
 
-/// An image may end before its floppy does, as grub-rescue's does: what is not there is empty.
+/// An image may end before its floppy does, as grub-rescue's does: what is not there is empty. Its BIOS parameter block
+/// says which floppy, or else it is the usual one.
 fn whole_floppy(image: &mut Vec<u8>) {
-    let wanted = [368_640, 737_280, 1_228_800, 1_474_560, 2_949_120];
-    let known = |size: usize| media::FLOPPY_SIZES.contains(&(size as u64));
-    if !known(image.len())
-        && let Some(size) = wanted.into_iter().find(|size| *size > image.len())
-    {
-        image.resize(size.max(1_474_560), 0);
+    let known = |size: &usize| media::FLOPPY_SIZES.contains(&(*size as u64));
+    let length = image.len();
+    if known(&length) {
+        return;
+    }
+    let sectors =
+        image.get(0x13..0x15).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+    let own = Some(sectors * 512).filter(known);
+    let whole = [own, Some(1_474_560), Some(2_949_120)].into_iter().flatten();
+    if let Some(size) = whole.into_iter().find(|size| *size > length) {
+        image.resize(size, 0);
     }
 }
 
@@ -226,6 +232,10 @@ mod tests {
         let mut short = vec![1; 1_296_384];
         whole_floppy(&mut short);
         assert_eq!(short.len(), 1_474_560);
+        let mut small = vec![0; 300_000];
+        small[0x13..0x15].copy_from_slice(&1440u16.to_le_bytes());
+        whole_floppy(&mut small);
+        assert_eq!(small.len(), 737_280, "as its parameter block says");
 
         let later = dir.path().join("later.iso");
         fs::write(&later, [3; 2048]).unwrap();

@@ -10,6 +10,7 @@ pub(super) fn floppy(blocks: u64) -> Chs {
         360 => (40, 1, 9),
         640 => (40, 2, 8),
         720 => (40, 2, 9),
+        1280 => (80, 2, 8),
         1440 => (80, 2, 9),
         1600 => (80, 2, 10),
         2400 => (80, 2, 15),
@@ -27,7 +28,7 @@ pub(super) fn floppy(blocks: u64) -> Chs {
 pub(crate) fn floppy_type(blocks: u64) -> u8 {
     match blocks {
         1..=720 => 1,
-        1440 | 1600 => 3,
+        1280 | 1440 | 1600 => 3,
         2400 => 2,
         5760 => 5,
         _ => 4,
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn every_sector_of_a_floppy_has_a_place() {
-        for blocks in [320, 360, 640, 720, 1440, 1600, 2400, 2880, 3360, 3444, 3840, 5760] {
+        for blocks in [320, 360, 640, 720, 1280, 1440, 1600, 2400, 2880, 3360, 3444, 3840, 5760] {
             let chs = floppy(blocks);
             let held = u64::from(chs.cylinders) * u64::from(chs.heads) * u64::from(chs.sectors);
             assert_eq!(held, blocks);

@@ -296,6 +296,7 @@ fn what_is_not_there_is_not_found() {
 fn formats_are_told_apart_by_their_data_rate_and_double_steps() {
     for (kind, sectors, rate) in [
         (DriveType::F1440, 1440, 2),
+        (DriveType::F1440, 1280, 2),
         (DriveType::F1440, 2880, 0),
         (DriveType::F2880, 5760, 3),
         (DriveType::F1200, 2400, 0),
