@@ -25,7 +25,19 @@ const NO_HANDLER: u8 = 5;
 const MOUSE_INTERRUPT: u8 = 0x02;
 const MOUSE_OFF: u8 = 0x20;
 
+/// A byte of an answer takes its time on the wire, in guest time; a mouse that takes longer is none.
+const PATIENCE_NS: u64 = 2_000_000;
+/// Looks at a buffer that stays empty while the clock stands still.
+const LOOKS: u32 = 64;
+
 fn command_byte<P: Platform>(c: &mut Call<'_, P>) -> u8 {
+    // What stands in the buffer would be taken for the answer.
+    for _ in 0..16 {
+        if c.bus.port_in(0x64, 1) & 1 == 0 {
+            break;
+        }
+        let _ = c.bus.port_in(0x60, 1);
+    }
     c.bus.port_out(0x64, 1, 0x20);
     c.bus.port_in(0x60, 1) as u8
 }
@@ -35,17 +47,21 @@ fn set_command_byte<P: Platform>(c: &mut Call<'_, P>, value: u8) {
     c.bus.port_out(0x60, 1, value.into());
 }
 
-/// The next byte of the mouse; the keyboard's in between are dropped, as it is held off meanwhile.
+/// The next byte of the mouse, when it comes; the keyboard's in between are dropped, as it is held off meanwhile.
 fn receive<P: Platform>(c: &mut Call<'_, P>) -> Option<u8> {
-    for _ in 0..16 {
+    let (mut seen, mut still) = (c.bus.now(), 0);
+    let until = seen + PATIENCE_NS;
+    while seen < until && still < LOOKS {
         let status = c.bus.port_in(0x64, 1);
-        if status & 1 == 0 {
-            return None;
+        if status & 1 != 0 {
+            let byte = c.bus.port_in(0x60, 1) as u8;
+            if status & 0x20 != 0 {
+                return Some(byte);
+            }
         }
-        let byte = c.bus.port_in(0x60, 1) as u8;
-        if status & 0x20 != 0 {
-            return Some(byte);
-        }
+        let now = c.bus.now();
+        still = if now == seen { still + 1 } else { 0 };
+        seen = now;
     }
     None
 }
@@ -61,7 +77,7 @@ fn talk<P: Platform>(c: &mut Call<'_, P>, bytes: &[u8], answer: &mut [u8]) -> Re
             c.bus.port_out(0x64, 1, 0xd4);
             c.bus.port_out(0x60, 1, byte.into());
             // Stale movement may stand before the acknowledgement.
-            if (0..8).find_map(|_| receive(c).filter(|byte| *byte == 0xfa)).is_none() {
+            if !(0..8).map_while(|_| receive(c)).any(|byte| byte == 0xfa) {
                 result = Err(INTERFACE);
                 break 'all;
             }

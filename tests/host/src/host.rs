@@ -48,6 +48,8 @@ pub enum Call {
 pub struct MockHost {
     /// Its time-stamp counter; the guests' clock runs at 1 GHz, so these are nanoseconds.
     pub tsc: Cell<u64>,
+    /// How far it goes by itself each time it is read; 0 at first.
+    pub pace: Cell<u64>,
     /// What was called, but for output and clock.
     pub calls: RefCell<Vec<Call>>,
     /// What came out of serial ports and debug consoles.
@@ -80,6 +82,7 @@ impl MockHost {
     pub fn new(ram: GuestRam) -> MockHost {
         MockHost {
             tsc: Cell::new(0),
+            pace: Cell::new(0),
             calls: RefCell::default(),
             printed: RefCell::default(),
             disks: RefCell::default(),
@@ -159,6 +162,7 @@ impl MockHost {
 
 impl Host for MockHost {
     fn tsc(&self) -> u64 {
+        self.tsc.set(self.tsc.get() + self.pace.get());
         self.tsc.get()
     }
 
