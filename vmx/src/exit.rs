@@ -60,8 +60,17 @@ pub mod reason {
     pub const RDSEED: u32 = 61;
     pub const XSAVES: u32 = 63;
     pub const XRSTORS: u32 = 64;
+    pub const PCONFIG: u32 = 65;
     pub const UMWAIT: u32 = 67;
     pub const TPAUSE: u32 = 68;
+    pub const LOADIWKEY: u32 = 69;
+    pub const ENCLV: u32 = 70;
+    pub const SEAMCALL: u32 = 76;
+    pub const TDCALL: u32 = 77;
+    pub const RDMSRLIST: u32 = 78;
+    pub const WRMSRLIST: u32 = 79;
+    pub const RDMSR_IMMEDIATE: u32 = 84;
+    pub const WRMSR_IMMEDIATE: u32 = 85;
 }
 
 /// Bit 31 of the exit reason: the entry failed.
@@ -136,6 +145,8 @@ pub(crate) fn decode_rare(vmcs: &Vmcs, reason: u32) -> Exit {
         reason::PREEMPTION_TIMER => Exit::PreemptionTimer,
         reason::WBINVD => Exit::Wbinvd,
         reason::XSETBV => Exit::Xsetbv,
+        // Of instructions that CPUID does not offer. SEAMCALL and TDCALL exit from any privilege level
+        // where the CPU knows them, so that a guest's programs could end their guest.
         reason::GETSEC
         | reason::RSM
         | reason::VMCLEAR..=reason::VMXON
@@ -145,8 +156,11 @@ pub(crate) fn decode_rare(vmcs: &Vmcs, reason: u32) -> Exit {
         | reason::ENCLS
         | reason::XSAVES
         | reason::XRSTORS
-        | reason::UMWAIT
-        | reason::TPAUSE => Exit::Undefined,
+        | reason::PCONFIG
+        | reason::UMWAIT..=reason::ENCLV
+        | reason::SEAMCALL..=reason::WRMSRLIST
+        | reason::RDMSR_IMMEDIATE
+        | reason::WRMSR_IMMEDIATE => Exit::Undefined,
         _ => Exit::Other { code: reason.into(), info: qualification() },
     }
 }

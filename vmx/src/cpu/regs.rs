@@ -26,7 +26,8 @@ pub(super) const SEGMENTS: [SegReg; 8] = [
 /// on: guest memory is as its second-level type and PAT say.
 pub(super) const CR0_MASK: u64 = cr0::NE | cr0::CD | cr0::NW;
 
-/// Bits of CR4 that the guest changes without an exit. Not MCE: machine checks are the host's.
+/// Bits of CR4 that the guest changes without an exit. Not MCE: machine checks are the host's. None that CPUID
+/// does not offer and whose state is not switched, as PKE's PKRU.
 const CR4_FREE: u64 = cr4::VME
     | cr4::PVI
     | cr4::TSD
@@ -42,8 +43,7 @@ const CR4_FREE: u64 = cr4::VME
     | cr4::PCIDE
     | cr4::OSXSAVE
     | cr4::SMEP
-    | cr4::SMAP
-    | cr4::PKE;
+    | cr4::SMAP;
 
 /// Bits of RFLAGS that are not reserved.
 const RFLAGS: u64 = 0x3f_7fd5;

@@ -196,7 +196,9 @@ fn writes_that_change_only_shadowed_bits_execute_again_with_a_new_shadow() {
     assert_eq!(write_of(&mut vcpu, 4, cr4::MCE | cr4::PAE), own::After::Enter);
     assert_eq!(vcpu.vmcs.get(f::CR4_SHADOW), cr4::MCE | cr4::PAE);
     assert_eq!(write_of(&mut vcpu, 4, cr4::VMXE), own::After::Decode);
-    assert_eq!(write_of(&mut vcpu, 4, cr4::LA57), own::After::Decode);
+    for bit in [cr4::LA57, cr4::PKE, 1 << 23, 1 << 24, 1 << 25] {
+        assert_eq!(write_of(&mut vcpu, 4, bit), own::After::Decode, "{bit:#x}");
+    }
     assert_eq!(write_of(&mut vcpu, 8, 0), own::After::Decode);
     let exit = exit::decode(&vcpu.vmcs, reason::CR_ACCESS, true);
     assert_eq!(exit, Exit::Cr(CrAccess::Write { cr: 8, gpr: Gpr::Rbx }));

@@ -48,10 +48,14 @@ fn plain_reasons_have_their_names() {
     ] {
         assert_eq!(with(reason, 0, &[]), exit, "{reason}");
     }
-    for reason in [11, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 59, 60, 63, 64, 67, 68] {
+    let undefined =
+        [11, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 59, 60, 63, 64, 65, 67, 68]
+            .into_iter()
+            .chain([69, 70, 76, 77, 78, 79, 84, 85]);
+    for reason in undefined {
         assert_eq!(with(reason, 0, &[]), Exit::Undefined, "{reason}");
     }
-    for reason in [4, 5, 6, 33, 41, 46, 49, 62, 69, 70] {
+    for reason in [4, 5, 6, 33, 41, 46, 49, 62, 66, 71, 75, 80] {
         assert_eq!(with(reason, 9, &[]), Exit::Other { code: reason.into(), info: 9 });
     }
 }
