@@ -15,6 +15,8 @@ const MAX_BASIC: u32 = 0x16;
 const MAX_EXTENDED: u32 = 0x8000_001e;
 /// Highest hypervisor leaf.
 const MAX_HYPERVISOR: u32 = 0x4000_0000;
+/// Widest addresses, guest-physical and linear: second-level tables have four levels, and guests find no LA57.
+const MAX_ADDRESS_BITS: u8 = 48;
 /// Subleaves kept of a leaf that has them.
 const SUBLEAVES: u32 = 16;
 
@@ -139,7 +141,7 @@ impl CpuidPolicy {
         ];
         let physical_bits = match get(&extended, 8)[0] as u8 {
             0 => 36,
-            bits => bits.clamp(32, 52),
+            bits => bits.clamp(32, MAX_ADDRESS_BITS),
         };
         CpuidPolicy {
             basic,
@@ -267,7 +269,7 @@ impl CpuidPolicy {
         }
     }
 
-    /// Bits that MAXPHYADDR allows in a physical address, 32 to 52.
+    /// Bits that MAXPHYADDR allows in a physical address, 32 to 48.
     #[must_use]
     #[inline]
     pub fn physical_bits(&self) -> u8 {
@@ -366,7 +368,8 @@ fn extended_leaf(leaf: u32, host: Regs, max: u32, vcpus: u32) -> Regs {
         0x8000_0008 => {
             let cores = vcpus.clamp(1, 256) - 1;
             let width = u32::BITS - cores.leading_zeros();
-            [a & 0xffff, b & 1 << 9, cores | width << 12, 0]
+            let [physical, linear, ..] = a.to_le_bytes().map(|bits| bits.min(MAX_ADDRESS_BITS));
+            [u32::from_le_bytes([physical, linear, 0, 0]), b & 1 << 9, cores | width << 12, 0]
         }
         0x8000_001d => [0; 4],
         0x8000_001e => [0, 0, 0, 0],
@@ -401,6 +404,20 @@ mod tests {
         assert_eq!(policy.get(0xa, 0, vcpu), [0; 4]);
         assert_eq!(policy.get(0x7fff_ffff, 0, vcpu), [0; 4]);
         assert_eq!(policy.get(0xffff_ffff, 0, vcpu), [0; 4]);
+    }
+
+    #[test]
+    fn addresses_are_no_wider_than_four_levels_of_tables_reach() {
+        let vcpu = Dynamic::default();
+        for (host_widths, shown) in [(0x3028, 0x3028), (0x3934, 0x3030), (0x3027, 0x3027)] {
+            let wide = |leaf, sub| match leaf {
+                0x8000_0008 => [0x0030_0000 | host_widths, 0, 0, 0],
+                _ => host(leaf, sub),
+            };
+            let policy = CpuidPolicy::new(wide, 1, 2_000_000);
+            assert_eq!(policy.get(0x8000_0008, 0, vcpu)[0], shown);
+            assert_eq!(u32::from(policy.physical_bits()), shown & 0xff);
+        }
     }
 
     #[test]
