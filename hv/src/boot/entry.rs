@@ -91,8 +91,9 @@ multiboot2_start:
     decl %ecx
     jnz 2b
 
-    movl %cr4, %eax
-    orl $0x20, %eax             // PAE
+    // PAE, and nothing of what firmware may have left on: LA57 would add a level to our tables, CET
+    // would miss its shadow stack.
+    movl $0x20, %eax
     movl %eax, %cr4
     movl $boot_pml4, %eax
     movl %eax, %cr3
