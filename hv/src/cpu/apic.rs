@@ -71,9 +71,10 @@ pub fn is_x2apic() -> bool {
 /// Opens this CPU's APIC: everything masked but the spurious and error vectors.
 pub fn enable() {
     let base = msr::read_or_none(x86::msr::IA32_APIC_BASE).unwrap_or(0);
-    let mode = if is_x2apic() { BASE_ENABLE | BASE_X2APIC } else { BASE_ENABLE };
-    // SAFETY: enabling is a legal change from either state that firmware leaves.
-    unsafe { x86::msr::wrmsr(x86::msr::IA32_APIC_BASE, base | mode) };
+    for value in enabling(base, is_x2apic()).into_iter().flatten() {
+        // SAFETY: each is a legal change from the state before.
+        unsafe { x86::msr::wrmsr(x86::msr::IA32_APIC_BASE, value) };
+    }
     write(TPR, 0);
     write(LVT_TIMER, MASKED);
     write(LVT_LINT0, MASKED);
@@ -83,6 +84,20 @@ pub fn enable() {
     write(ERROR_STATUS, 0);
     write(SPURIOUS, 0x100 | u32::from(irq::SPURIOUS));
     percpu::this().apic_id.store(id() as usize, Ordering::Relaxed);
+}
+
+/// What to write to IA32_APIC_BASE, one after the other. From off to x2APIC there is no way but through xAPIC mode, and
+/// none back from x2APIC but through off, which some CPUs refuse (SDM 3A "x2APIC State Transitions").
+fn enabling(base: u64, x2apic: bool) -> [Option<u64>; 2] {
+    let on = base | BASE_ENABLE;
+    let first = (base & BASE_ENABLE == 0).then_some(on);
+    [first, (x2apic && base & BASE_X2APIC == 0).then_some(on | BASE_X2APIC)]
+}
+
+/// Whether interrupts can be sent to the CPU with `apic_id`: an xAPIC has 8 bits for it, and 255 means all.
+#[must_use]
+pub fn reaches(apic_id: u32) -> bool {
+    is_x2apic() || apic_id < 255
 }
 
 /// This CPU's APIC ID, from the APIC.
@@ -171,4 +186,18 @@ fn write(register: u32, value: u32) {
     let at = REGISTERS.load(Ordering::Relaxed).wrapping_add(register as usize).cast::<u32>();
     // SAFETY: as for `read`.
     unsafe { at.write_volatile(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_off_the_way_to_x2apic_mode_leads_through_xapic_mode() {
+        assert_eq!(enabling(0xfee0_0000, true), [Some(0xfee0_0800), Some(0xfee0_0c00)]);
+        assert_eq!(enabling(0xfee0_0900, true), [None, Some(0xfee0_0d00)]);
+        assert_eq!(enabling(0xfee0_0d00, true), [None, None]);
+        assert_eq!(enabling(0xfee0_0100, false), [Some(0xfee0_0900), None]);
+        assert_eq!(enabling(0xfee0_0900, false), [None, None]);
+    }
 }

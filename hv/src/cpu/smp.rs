@@ -159,7 +159,7 @@ fn prepare() -> Option<(Phys, *mut Parameters)> {
 pub fn start_all(apic_ids: &[u32], limit: usize) -> usize {
     let own = percpu::this().apic_id();
     let limit = limit.clamp(1, percpu::MAX_CPUS);
-    let others = || apic_ids.iter().copied().filter(|&id| id != own);
+    let others = || apic_ids.iter().copied().filter(|&id| id != own && apic::reaches(id));
     if others().next().is_none() || limit == 1 {
         return percpu::count();
     }
