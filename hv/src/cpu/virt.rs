@@ -22,7 +22,7 @@ pub enum Vendor {
 pub enum Missing {
     /// Neither CPUID bit is set.
     Extension,
-    /// VM_CR.SVMDIS is set. APM2 15.30.1 "VM_CR MSR".
+    /// VM_CR.SVMDIS is set and locked. APM2 15.30.1 "VM_CR MSR".
     SvmDisabled,
     /// No nested paging.
     NestedPaging,
@@ -45,7 +45,7 @@ impl fmt::Display for Missing {
                  -cpu EPYC (or -cpu host with nested KVM); in Bochs, a model with VMX"
             }
             Missing::SvmDisabled => {
-                "AMD-V (SVM) is there, but the firmware has disabled it (VM_CR.SVMDIS). Enable \
+                "AMD-V (SVM) is there, but the firmware has locked it off (VM_CR.SVMDIS). Enable \
                  \"SVM\" in the firmware setup"
             }
             Missing::NestedPaging => "AMD-V (SVM) is there, but without nested paging (NPT)",
@@ -111,7 +111,9 @@ fn decide(facts: &Facts) -> Result<Vendor, Missing> {
     // The high half of a capability MSR tells which controls may be 1.
     let may = |capability: u64, bit: u32| capability >> (32 + bit) & 1 != 0;
     if facts.svm {
-        if facts.vm_cr & 1 << 4 != 0 {
+        // Unlocked is fine: whoever enables SVM clears it, CPU by CPU.
+        let (locked, disabled) = (facts.vm_cr & 1 << 3 != 0, facts.vm_cr & 1 << 4 != 0);
+        if locked && disabled {
             return Err(Missing::SvmDisabled);
         }
         return if facts.svm_edx & 1 != 0 { Ok(Vendor::Svm) } else { Err(Missing::NestedPaging) };
@@ -150,7 +152,8 @@ mod tests {
     fn each_missing_piece_is_named() {
         let amd = Facts { svm: true, svm_edx: 1, ..Facts::default() };
         assert_eq!(decide(&amd), Ok(Vendor::Svm));
-        assert_eq!(decide(&Facts { vm_cr: 0x10, ..amd }), Err(Missing::SvmDisabled));
+        assert_eq!(decide(&Facts { vm_cr: 0x18, ..amd }), Err(Missing::SvmDisabled));
+        assert_eq!(decide(&Facts { vm_cr: 0x10, ..amd }), Ok(Vendor::Svm));
         assert_eq!(decide(&Facts { svm_edx: 2, ..amd }), Err(Missing::NestedPaging));
         assert_eq!(decide(&Facts::default()), Err(Missing::Extension));
         assert_eq!(decide(&INTEL), Ok(Vendor::Vmx));

@@ -150,8 +150,10 @@ impl Backend for Vmx {
         let vmxon = vmx_frame().ok_or("no memory")?;
         // SAFETY: called on each CPU once its tables and control registers are final, before any vCPU is
         // used on it; the value stays in that CPU's loop.
-        unsafe { vmx::Cpu::enable(cpu as u32, vmxon) }
-            .map_err(|_| "VMX cannot be enabled: something that `virt::check` found is not there")
+        unsafe { vmx::Cpu::enable(cpu as u32, vmxon) }.map_err(|why| {
+            log::error!("CPU {cpu}: {why}");
+            "VMX cannot be enabled"
+        })
     }
 
     fn format(cpu: &vmx::Cpu) -> vmx::Ept {
