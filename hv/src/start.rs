@@ -113,7 +113,9 @@ fn processors(boot: &Boot) {
     apic::init(platform.local_apic);
     apic::enable();
     ioapic::init(platform);
-    let source = tsc::calibrate(platform);
+    let Some(source) = tsc::calibrate(platform) else {
+        give_up(format_args!("nothing tells how fast its time-stamp counter runs"));
+    };
     irq::register(irq::APIC_ERROR, apic_error, 0);
     irq::register(irq::KICK, |_| hv::domain::window::catch_up(), 0);
     irq::register(irq::POSTED, |_| {}, 0);

@@ -18,6 +18,8 @@ pub const STACK_BYTES: u64 = 64 << 10;
 const IST_BYTES: u64 = 16 << 10;
 
 static ENTRY: AtomicUsize = AtomicUsize::new(0);
+/// The boot CPU's.
+static OFFSET: spin::Once<Option<tsc::Offset>> = spin::Once::new();
 
 core::arch::global_asm!(
     r#"
@@ -160,6 +162,7 @@ pub fn start_all(apic_ids: &[u32], limit: usize) -> usize {
     let own = percpu::this().apic_id();
     let limit = limit.clamp(1, percpu::MAX_CPUS);
     let others = || apic_ids.iter().copied().filter(|&id| id != own && apic::reaches(id));
+    OFFSET.call_once(tsc::offset);
     if others().next().is_none() || limit == 1 {
         return percpu::count();
     }
@@ -220,6 +223,7 @@ extern "C" fn ap_main(cpu: &'static PerCpu) -> ! {
     // SAFETY: the tables in use are already these; this sets the PAT too.
     unsafe { paging::load() };
     super::enable_features();
+    tsc::adjust_as(OFFSET.get().copied().flatten());
     apic::enable();
     timer::init_cpu();
     // From here on the others see this CPU, and `start` goes on to the next.

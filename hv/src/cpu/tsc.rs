@@ -1,12 +1,14 @@
 //! The time-stamp counter: its rate, found once at boot, and conversions.
-//! Sources in order: the hypervisor's leaf, CPUID 15h if the PM timer agrees, measuring against PM timer
-//! or PIT.
+//! Sources in order: the hypervisor's leaf, CPUID 15h if a measurement agrees, measuring against PM timer, HPET
+//! or PIT, CPUID 16h. Of these a machine may lack any; the PIT's clock may be off.
 
-// UNSAFETY: RDTSC and port I/O for the measurement.
+// UNSAFETY: RDTSC, port I/O and the HPET's registers for the measurement, IA32_TSC_ADJUST.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::acpi::Platform;
+use super::msr;
+use crate::mem::{Cache, Phys, map_mmio};
 
 static HZ: AtomicU64 = AtomicU64::new(0);
 static START: AtomicU64 = AtomicU64::new(0);
@@ -17,6 +19,9 @@ const PM_TIMER_HZ: u64 = 3_579_545;
 const PIT_HZ: u64 = 1_193_182;
 /// The measurement takes this fraction of a second.
 const MEASURE: u64 = 50;
+/// Reads of a PIT that does not count before it is given up: some take a microsecond each.
+const PIT_PATIENCE: u32 = 3_000_000;
+const IA32_TSC_ADJUST: u32 = 0x3b;
 
 /// How often [`sample`] tries.
 const SAMPLES: u32 = 8;
@@ -30,8 +35,12 @@ pub enum Source {
     Cpuid,
     /// Measured against the ACPI PM timer.
     PmTimer,
+    /// Measured against the HPET.
+    Hpet,
     /// Measured against the PIT.
     Pit,
+    /// CPUID 16h, the base frequency, as a last resort.
+    BaseFrequency,
 }
 
 /// The counter now.
@@ -73,16 +82,59 @@ pub fn start() {
     START.store(now(), Ordering::Relaxed);
 }
 
-/// Finds the rate.
-pub fn calibrate(platform: &Platform) -> Source {
+/// Finds the rate. `None` where nothing tells it.
+pub fn calibrate(platform: &Platform) -> Option<Source> {
+    let counter = || {
+        let pm_timer = platform.pm_timer.and_then(measure_pm_timer);
+        pm_timer.or_else(|| platform.hpet.and_then(measure_hpet))
+    };
     let (hz, source) = from_hypervisor()
-        .or_else(|| believed(from_cpuid(), platform.pm_timer.and_then(measure_pm_timer)))
-        .unwrap_or_else(measure_pit);
+        .or_else(|| believed(from_cpuid(), counter()))
+        .or_else(measure_pit)
+        .or_else(from_base_frequency)?;
     // Below 1 MHz nothing works; a broken measurement must not divide by zero later.
     let hz = hz.max(1_000_000);
     HZ.store(hz, Ordering::Relaxed);
     NS_PER_TICK.store(ns_per_tick(hz), Ordering::Relaxed);
-    source
+    Some(source)
+}
+
+/// What was added to a CPU's counter since its package was reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset {
+    package: u32,
+    ticks: u64,
+}
+
+/// What was added to this CPU's counter, where the CPU tells.
+#[must_use]
+pub fn offset() -> Option<Offset> {
+    const TSC_ADJUST: u32 = 1 << 1;
+    if raw_cpuid::cpuid!(0).eax < 0xb || raw_cpuid::cpuid!(7, 0).ebx & TSC_ADJUST == 0 {
+        return None;
+    }
+    // SDM 2A "CPUID", leaf 0Bh: how far the APIC ID is shifted to be the package's.
+    let cores = raw_cpuid::cpuid!(0xb, 1);
+    let package = cores.edx.checked_shr(cores.eax & 31)?;
+    msr::read_or_none(IA32_TSC_ADJUST).map(|ticks| Offset { package, ticks })
+}
+
+/// Gives this CPU's counter the offset of the boot CPU's, if both are in one package: they began together there, and
+/// some firmware has written one of them since (SDM 3B "IA32_TSC_ADJUST Register Support"). Other packages have
+/// offsets for a reason.
+pub fn adjust_as(boot: Option<Offset>) {
+    let Some(ticks) = other_offset(offset(), boot) else { return };
+    // SAFETY: whoever starts a CPU has no use for its counter yet.
+    let done = unsafe { msr::try_write(IA32_TSC_ADJUST, ticks) };
+    log::info!(
+        "CPU {}: TSC_ADJUST is not the boot CPU's {ticks:#x}; set: {done}",
+        super::this().id
+    );
+}
+
+fn other_offset(own: Option<Offset>, boot: Option<Offset>) -> Option<u64> {
+    let (own, boot) = (own?, boot?);
+    (own.package == boot.package && own.ticks != boot.ticks).then_some(boot.ticks)
 }
 
 /// CPUID's rate, if what was measured is near it: Bochs gives a model's leaf 15h as it is in silicon,
@@ -150,38 +202,86 @@ fn measure_pm_timer(port: u16) -> Option<(u64, Source)> {
     // 24 bits always count; 32 are optional.
     // SAFETY: reading the PM timer has no side effect.
     let read = || unsafe { x86::io::inl(port) } & 0xff_ffff;
+    Some((measure(read, 0xff_ffff, PM_TIMER_HZ)?, Source::PmTimer))
+}
+
+/// IA-PC HPET specification, "Register Overview". Firmware may have left it stopped.
+fn measure_hpet(address: u64) -> Option<(u64, Source)> {
+    const PERIOD: usize = 0x04;
+    const CONFIGURATION: usize = 0x10;
+    const COUNTER: usize = 0xf0;
+    let registers = map_mmio(Phys(address), 0x400, Cache::Uncached);
+    let at = |offset: usize| registers.wrapping_add(offset).cast::<u32>();
+    // SAFETY: the registers are where ACPI says, and were just mapped; nobody else uses them.
+    let read = |offset| unsafe { at(offset).read_volatile() };
+    // SAFETY: as above; bit 0 only lets the counter run.
+    let configure = |value| unsafe { at(CONFIGURATION).write_volatile(value) };
+    // Femtoseconds, 100 ns at the most; below 1 ns it is none.
+    let period = read(PERIOD);
+    if !(1_000_000..=100_000_000).contains(&period) {
+        return None;
+    }
+    let before = read(CONFIGURATION);
+    configure(before | 1);
+    let hz = measure(|| read(COUNTER), u32::MAX, 1_000_000_000_000_000 / u64::from(period));
+    configure(before);
+    Some((hz?, Source::Hpet))
+}
+
+/// The TSC's rate by a counter of `hz` that wraps behind `mask`. `None` if it does not count.
+fn measure(read: impl Fn() -> u32, mask: u32, hz: u64) -> Option<u64> {
     let first = read();
-    // A dead timer must not hang the boot.
+    // A dead counter must not hang the boot.
     (0..100_000).map(|_| read()).find(|&t| t != first)?;
-    let (start, begin) = sample(read);
-    let since = |now: u32| now.wrapping_sub(begin) & 0xff_ffff;
-    while since(read()) < (PM_TIMER_HZ / MEASURE) as u32 {
+    let (start, begin) = sample(&read);
+    let since = |now: u32| now.wrapping_sub(begin) & mask;
+    while since(read()) < (hz / MEASURE) as u32 {
         core::hint::spin_loop();
     }
-    let (end, now) = sample(read);
+    let (end, now) = sample(&read);
     let ticks = end.saturating_sub(start);
-    Some((ticks * PM_TIMER_HZ / u64::from(since(now).max(1)), Source::PmTimer))
+    Some(ticks * hz / u64::from(since(now).max(1)))
 }
 
 /// Counter 2 in mode 0, its output read back at port 61h. 8254 datasheet, "Mode 0".
-fn measure_pit() -> (u64, Source) {
+fn measure_pit() -> Option<(u64, Source)> {
     let count = (PIT_HZ / MEASURE) as u16;
     let [low, high] = count.to_le_bytes();
-    // SAFETY: the speaker's counter is ours; the gate is set and the speaker stays off.
-    let start = unsafe {
-        let gate = x86::io::inb(0x61) & !2 | 1;
-        x86::io::outb(0x61, gate & !1);
-        x86::io::outb(0x43, 0xb0);
-        x86::io::outb(0x42, low);
-        x86::io::outb(0x42, high);
-        x86::io::outb(0x61, gate);
+    let start = || {
+        // SAFETY: the speaker's counter is ours; the gate is set and the speaker stays off.
+        unsafe {
+            let gate = x86::io::inb(0x61) & !2 | 1;
+            x86::io::outb(0x61, gate & !1);
+            x86::io::outb(0x43, 0xb0);
+            x86::io::outb(0x42, low);
+            x86::io::outb(0x42, high);
+            x86::io::outb(0x61, gate);
+        }
         now()
     };
     // SAFETY: reading port 61h has no side effect.
-    while unsafe { x86::io::inb(0x61) } & 0x20 == 0 {
-        core::hint::spin_loop();
-    }
-    ((now() - start) * PIT_HZ / u64::from(count), Source::Pit)
+    let out = || unsafe { x86::io::inb(0x61) } & 0x20 != 0;
+    // We may be stopped before the first reading of the TSC, or before the last: the middle one of three counts.
+    let mut tries = [one_shot(start, out)?, one_shot(start, out)?, one_shot(start, out)?];
+    tries.sort_unstable();
+    Some((tries[1] * PIT_HZ / u64::from(count), Source::Pit))
+}
+
+/// Ticks from `start` until `out`, which is low at first. `None` if it is never low, as where no chip is, or never
+/// high, as where its clock is off. An emulator may stop us for as long as it takes: it is tried some times.
+fn one_shot(start: impl Fn() -> u64, out: impl Fn() -> bool) -> Option<u64> {
+    let begin = (0..SAMPLES).find_map(|_| {
+        let begin = start();
+        (!out()).then_some(begin)
+    })?;
+    (0..PIT_PATIENCE).find(|_| out())?;
+    Some(now() - begin)
+}
+
+fn from_base_frequency() -> Option<(u64, Source)> {
+    let highest = raw_cpuid::cpuid!(0).eax;
+    let mhz = if highest >= 0x16 { raw_cpuid::cpuid!(0x16).eax & 0xffff } else { 0 };
+    (mhz != 0).then_some((u64::from(mhz) * 1_000_000, Source::BaseFrequency))
 }
 
 #[cfg(test)]
@@ -197,6 +297,37 @@ mod tests {
         assert_eq!(believed(said(1_497_600_000), None), said(1_497_600_000));
         assert_eq!(believed(None, found(49_999_000)), found(49_999_000));
         assert_eq!(believed(None, None), None);
+    }
+
+    #[test]
+    fn a_counter_tells_the_rate_and_one_that_stands_still_is_given_up() {
+        // A counter of 1 MHz on a CPU whose TSC runs at 1 GHz.
+        let found = measure(|| (now() / 1000) as u32 & 0xff_ffff, 0xff_ffff, 1_000_000).unwrap();
+        assert!(found.abs_diff(1_000_000_000) < 20_000_000, "{found}");
+        assert_eq!(measure(|| 0xffff_ffff, u32::MAX, 1_000_000), None);
+    }
+
+    #[test]
+    fn only_a_counter_of_the_same_package_is_adjusted() {
+        let offset = |package, ticks| Some(Offset { package, ticks });
+        assert_eq!(other_offset(offset(0, 5), offset(0, 7)), Some(7));
+        assert_eq!(other_offset(offset(0, 7), offset(0, 7)), None);
+        assert_eq!(other_offset(offset(1, 5), offset(0, 7)), None);
+        assert_eq!(other_offset(None, offset(0, 7)), None);
+        assert_eq!(other_offset(offset(0, 5), None), None);
+    }
+
+    #[test]
+    fn a_pit_that_is_not_there_or_stands_still_is_given_up() {
+        assert_eq!(one_shot(now, || true), None);
+        assert_eq!(one_shot(now, || false), None);
+        let reads = core::cell::Cell::new(0);
+        let late = || {
+            reads.set(reads.get() + 1);
+            !matches!(reads.get(), 2 | 3)
+        };
+        assert!(one_shot(now, late).is_some(), "high once, as after a pause, then low");
+        assert_eq!(reads.get(), 4);
     }
 
     #[test]
