@@ -6,9 +6,10 @@
 /// Largest order: 2^18 frames of 4 KiB are 1 GiB.
 pub const MAX_ORDER: usize = 18;
 const ORDERS: usize = MAX_ORDER + 1;
-/// 64^5 blocks, 4 TiB of 4 KiB frames.
 const LEVELS: usize = 5;
 const BITS: usize = 64;
+/// Most frames that it knows of: 4 TiB of 4 KiB each.
+pub const MOST_FRAMES: usize = BITS.pow(LEVELS as u32);
 
 /// Which free block an allocation prefers, among those of the smallest size that will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl<'a> Buddy<'a> {
     /// If the storage is too short or `frames` is beyond 4 TiB.
     #[must_use]
     pub fn new(bits: &'a mut [u64], frames: usize) -> Buddy<'a> {
-        assert!(bits.len() >= storage_words(frames) && frames <= BITS.pow(LEVELS as u32));
+        assert!(bits.len() >= storage_words(frames) && frames <= MOST_FRAMES);
         bits.fill(0);
         let (mut starts, mut levels) = ([[0; LEVELS]; ORDERS], [0; ORDERS]);
         let mut at = 0;
@@ -153,10 +154,18 @@ impl<'a> Buddy<'a> {
         }
     }
 
-    /// Takes `count` frames in a row, the first a multiple of `align`; the highest such run.
-    /// Give them back with [`Buddy::free_range`].
+    /// Takes `count` frames in a row, the first a multiple of `align`: out of a block that holds them all, else
+    /// the highest such run. Give them back with [`Buddy::free_range`].
     pub fn alloc_run(&mut self, count: usize, align: usize) -> Option<usize> {
         assert!(count > 0 && align.is_power_of_two());
+        let order = count.max(align).next_power_of_two().trailing_zeros() as usize;
+        if order <= MAX_ORDER
+            && let Some(frame) = self.alloc(order, Prefer::High)
+        {
+            self.free_range(frame + count, frame + (1 << order));
+            return Some(frame);
+        }
+        // What is taken is passed run by run, which takes long below a guest of many gigabytes.
         let mut start = self.frames.checked_sub(count)? & !(align - 1);
         'candidate: loop {
             let mut at = start;

@@ -5,7 +5,7 @@
 
 use heapless::Vec;
 
-use super::buddy::{Buddy, MAX_ORDER, Prefer, storage_words};
+use super::buddy::{Buddy, MAX_ORDER, MOST_FRAMES, Prefer, storage_words};
 use super::layout::{PAGE, down, up};
 use super::{Phys, phys_to_virt};
 use crate::boot::{Boot, Region, RegionKind};
@@ -92,10 +92,11 @@ pub fn init(boot: &Boot, image: (u64, u64)) {
     *FRAMES.lock() = Some(Frames { buddy, total });
 }
 
-/// Whole pages of the usable regions.
+/// Whole pages of the usable regions, as far up as the allocator knows of them.
 fn usable(boot: &Boot) -> impl Iterator<Item = (u64, u64)> {
-    let whole = |r: &Region| (up(r.start, PAGE), down(r.end.min(1 << 46), PAGE));
-    let usable = boot.regions.iter().filter(|r| r.kind == RegionKind::Usable && r.start < 1 << 46);
+    const TOP: u64 = MOST_FRAMES as u64 * PAGE;
+    let whole = |r: &Region| (up(r.start, PAGE), down(r.end.min(TOP), PAGE));
+    let usable = boot.regions.iter().filter(|r| r.kind == RegionKind::Usable && r.start < TOP);
     usable.map(whole).filter(|(start, end)| start < end)
 }
 
@@ -200,5 +201,16 @@ mod tests {
         let reserved = [(0x3000, 0x5000), (0, 0x1000), (0x4000, 0x6000), (0x9000, 0xb000)];
         free_except(0, 0xa000, &reserved, &mut |a, b| parts.push((a, b)).unwrap());
         assert_eq!(parts.as_slice(), [(0x1000, 0x3000), (0x6000, 0x9000)]);
+    }
+
+    #[test]
+    fn memory_beyond_what_the_allocator_knows_of_is_left_alone() {
+        let mut boot = Boot::new(crate::boot::Loader::Multiboot2);
+        let mut add = |start, size| boot.add_region(start, size, RegionKind::Usable).unwrap();
+        add(0x10_0000, 0x10_0000);
+        add((4 << 40) - 0x1000, 0x4000);
+        add(5 << 40, 1 << 30);
+        let parts: Vec<_, 8> = usable(&boot).collect();
+        assert_eq!(parts.as_slice(), [(0x10_0000, 0x20_0000), ((4 << 40) - 0x1000, 4 << 40)]);
     }
 }
