@@ -7,8 +7,11 @@ use arch::{HostPhys, Perm};
 const R: u64 = 1;
 const W: u64 = 1 << 1;
 const X: u64 = 1 << 2;
-/// Memory type, three bits from here. Bit 6, "ignore PAT", stays 0: the guest's PAT counts.
+/// Memory type, three bits from here.
 const TYPE: u32 = 3;
+/// The guest's PAT does not count. For [`MemType::WriteBack`], which is RAM and has no devices behind it: the host
+/// maps it so, too, and two types for one page are undefined (SDM 3A "Programming the PAT").
+const IGNORE_PAT: u64 = 1 << 6;
 const UC: u64 = 0;
 const WC: u64 = 1;
 const WT: u64 = 4;
@@ -57,13 +60,13 @@ impl Format for Ept {
             return 0;
         }
         let memory = match memory {
-            MemType::WriteBack => WB,
-            MemType::WriteThrough => WT,
-            MemType::WriteCombining => WC,
-            MemType::Uncacheable => UC,
+            MemType::WriteBack => WB << TYPE | IGNORE_PAT,
+            MemType::WriteThrough => WT << TYPE,
+            MemType::WriteCombining => WC << TYPE,
+            MemType::Uncacheable => UC << TYPE,
         };
         let page = if size == PageSize::Small { 0 } else { PAGE };
-        to.0 & ADDRESS | u64::from(perm.bits()) | memory << TYPE | page
+        to.0 & ADDRESS | u64::from(perm.bits()) | memory | page
     }
 
     #[inline]
@@ -122,7 +125,7 @@ mod tests {
         let ept = Ept(CAPS);
         let at = HostPhys(0x1234_5000);
         let ram = ept.leaf(at, PageSize::Small, Perm::RWX, MemType::WriteBack);
-        assert_eq!(ram, 0x1234_5037);
+        assert_eq!(ram, 0x1234_5077);
         let rom = ept.leaf(at, PageSize::Small, Perm::RX, MemType::Uncacheable);
         assert_eq!(rom, 0x1234_5005);
         let large =
@@ -139,7 +142,7 @@ mod tests {
         assert_eq!(Ept(CAPS).leaf(at, small, Perm::W, MemType::WriteBack), 0);
         assert_eq!(Ept(CAPS).leaf(at, small, Perm::X, MemType::WriteBack), 0);
         let execute_only = Ept(EptCaps { execute_only: true, ..CAPS });
-        assert_eq!(execute_only.leaf(at, small, Perm::X, MemType::WriteBack), 0x1034);
+        assert_eq!(execute_only.leaf(at, small, Perm::X, MemType::WriteBack), 0x1074);
         assert_eq!(execute_only.leaf(at, small, Perm::W | Perm::X, MemType::WriteBack), 0);
         assert_eq!(execute_only.leaf(at, small, Perm::empty(), MemType::WriteBack), 0);
     }
