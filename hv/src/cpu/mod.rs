@@ -47,6 +47,22 @@ pub fn paging_features() -> PagingFeatures {
     }
 }
 
+/// Whether saving and loading FPU state leaves the x87's error pointers alone unless an exception waits.
+#[must_use]
+pub fn x87_leaks() -> bool {
+    leaks(|leaf| {
+        let found = raw_cpuid::cpuid!(leaf);
+        [found.eax, found.ebx, found.ecx, found.edx]
+    })
+}
+
+/// APM3 "CPUID Fn8000_0008_EBX", RstrFpErrPtrs. `cpuid` gives EAX, EBX, ECX, EDX of a leaf.
+fn leaks(cpuid: impl Fn(u32) -> [u32; 4]) -> bool {
+    let vendor = cpuid(0)[1].to_le_bytes();
+    let amd = &vendor == b"Auth" || &vendor == b"Hygo";
+    amd && (cpuid(0x8000_0000)[0] < 0x8000_0008 || cpuid(0x8000_0008)[1] & 1 << 2 == 0)
+}
+
 /// Control-register bits that every CPU of the host runs with, beside those the entry code sets:
 /// global pages and machine checks. The FPU is left as it is: guests' state lives in it.
 pub fn enable_features() {
@@ -88,5 +104,23 @@ pub fn halt_for_ever() -> ! {
         lock::close_interrupts();
         // SAFETY: nothing follows.
         unsafe { x86::halt() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_pointers_leak_on_amds_cpus_that_do_not_say_otherwise() {
+        let cpu = |vendor: &'static [u8; 4], ebx| {
+            move |leaf| match leaf {
+                0 => [0xd, u32::from_le_bytes(*vendor), 0, 0],
+                0x8000_0000 => [0x8000_001e, 0, 0, 0],
+                _ => [0, ebx, 0, 0],
+            }
+        };
+        assert!(leaks(cpu(b"Auth", 0)) && leaks(cpu(b"Hygo", !4)));
+        assert!(!leaks(cpu(b"Auth", 4)) && !leaks(cpu(b"Genu", 0)));
     }
 }

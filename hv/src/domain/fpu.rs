@@ -4,15 +4,21 @@
 // UNSAFETY: XSAVE, FXSAVE and their counterparts work on memory by address.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use x86::controlregs::{Cr0, Cr4};
+
+use crate::cpu;
 
 /// Most bytes of state that is kept: x87, SSE, AVX, and room for more components.
 const BYTES: usize = 4096;
 
 /// The components that this machine has and that guests may use; 0 where there is no XSAVE.
 static COMPONENTS: AtomicU64 = AtomicU64::new(0);
+
+/// Saving and loading leaves the x87's error pointers alone unless an exception waits, as on AMD's CPUs before Zen 2:
+/// one guest would see where another's code and data are.
+static LEAKS: AtomicBool = AtomicBool::new(false);
 
 /// A vCPU's registers while another one runs.
 #[repr(C, align(64))]
@@ -46,11 +52,23 @@ pub fn init_cpu() {
         cr4.set(Cr4::CR4_ENABLE_OS_XSAVE, xsave);
         x86::controlregs::cr4_write(cr4);
     }
+    LEAKS.store(cpu::x87_leaks(), Ordering::Relaxed);
     if xsave {
         let leaf = raw_cpuid::cpuid!(0xd, 0);
         let offered = (u64::from(leaf.eax) | u64::from(leaf.edx) << 32) & OFFERED;
         COMPONENTS.store(offered, Ordering::Relaxed);
         set_xcr0(1);
+    }
+}
+
+/// Lets the x87's error pointers point at ourselves.
+fn clear_error_pointers() {
+    let nothing = 0_u32;
+    // SAFETY: the registers are about to be loaded, TS and EM are clear. An exception that waits, or a full
+    // stack, would fault at FILD, so they go first.
+    unsafe {
+        asm!("fnclex", "emms", "fild dword ptr [{}]", in(reg) &nothing,
+            options(nostack, preserves_flags));
     }
 }
 
@@ -90,6 +108,9 @@ impl Area {
 
     /// Loads the registers from here.
     pub fn load(&self) {
+        if LEAKS.load(Ordering::Relaxed) {
+            clear_error_pointers();
+        }
         let components = COMPONENTS.load(Ordering::Relaxed);
         let image = self.state.as_ptr();
         if components == 0 {
