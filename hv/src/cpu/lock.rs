@@ -148,6 +148,16 @@ pub fn restore_interrupts(open: bool) {
     }
 }
 
+/// Lets the interrupts in that wait, and closes them again. STI holds them back until the instruction behind it is
+/// done (SDM 2B "STI"): were that CLI, none would ever come, on CPUs if not in all emulators.
+pub fn take_interrupts() {
+    #[cfg(target_os = "none")]
+    // SAFETY: the IDT and handlers are in place where guests run.
+    unsafe {
+        core::arch::asm!("sti", "nop", "cli");
+    }
+}
+
 // SAFETY: `locked` goes from false to true for one caller at a time, by compare and exchange.
 unsafe impl<const HOST: bool> RawMutex for Raw<HOST> {
     const INIT: Raw<HOST> = Raw { locked: AtomicBool::new(false), reopen: AtomicBool::new(false) };

@@ -394,8 +394,7 @@ fn enter_and_leave<B: Backend>(
         }
         if interrupted {
             // The host's handler runs here.
-            cpu::lock::restore_interrupts(true);
-            cpu::lock::close_interrupts();
+            cpu::lock::take_interrupts();
             armed = false;
             cpu.wake();
             let kicked = this.kicked.swap(false, Ordering::Relaxed);
