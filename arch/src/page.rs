@@ -6,6 +6,7 @@
 use crate::addr::GuestPhys;
 use crate::ram::{GuestRam, NotRam};
 use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// 8-byte cells of a page.
 pub const PAGE_CELLS: usize = 512;
@@ -137,6 +138,28 @@ impl SharedPage {
     pub fn fetch_clear(&self, offset: usize, width: u8, bits: u64) -> Result<u64, NotRam> {
         self.ram().fetch_clear(at(offset), width, bits)
     }
+
+    /// Sets one bit, as a locked BTS does, in sequential order. Bits count from the page's first byte, 0 to 32767.
+    /// Whether it was set; `None` outside the page.
+    #[inline]
+    pub fn set_bit(&self, bit: usize) -> Option<bool> {
+        let mask = 1 << (bit % 64);
+        Some(self.0.get(bit / 64)?.fetch_or(mask, SeqCst) & mask != 0)
+    }
+
+    /// Clears one bit, as a locked BTR does, otherwise as [`set_bit`](SharedPage::set_bit).
+    #[inline]
+    pub fn clear_bit(&self, bit: usize) -> Option<bool> {
+        let mask = 1 << (bit % 64);
+        Some(self.0.get(bit / 64)?.fetch_and(!mask, SeqCst) & mask != 0)
+    }
+
+    /// Whether one bit is set; `None` outside the page.
+    #[must_use]
+    #[inline]
+    pub fn test_bit(&self, bit: usize) -> Option<bool> {
+        Some(self.0.get(bit / 64)?.load(Relaxed) >> (bit % 64) & 1 != 0)
+    }
 }
 
 #[inline]
@@ -181,5 +204,22 @@ mod tests {
         assert_eq!(page.fetch_clear(12, 4, 1), Ok(0x8000_0003));
         assert_eq!(page.read_u64(8), Some(0x8000_0002 << 32));
         assert_eq!(page.fetch_or(6, 4, 1), Err(NotRam));
+    }
+
+    #[test]
+    fn a_bit_has_the_place_that_x86_gives_it() {
+        for bit in [0, 1, 31, 32, 63, 64, 4097, 32767] {
+            let page = page();
+            assert_eq!(page.test_bit(bit), Some(false));
+            assert_eq!(page.set_bit(bit), Some(false));
+            assert_eq!(page.read_u8(bit / 8), Some(1 << (bit % 8)));
+            assert_eq!((page.set_bit(bit), page.test_bit(bit)), (Some(true), Some(true)));
+            assert_eq!((page.clear_bit(bit), page.clear_bit(bit)), (Some(true), Some(false)));
+            assert_eq!(page.read_u8(bit / 8), Some(0));
+        }
+        for beyond in [32768, usize::MAX] {
+            assert_eq!((page().set_bit(beyond), page().clear_bit(beyond)), (None, None));
+            assert_eq!(page().test_bit(beyond), None);
+        }
     }
 }

@@ -267,6 +267,8 @@ impl Machine {
     #[cold]
     #[inline(never)]
     fn next_unknown<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) -> Option<Why> {
+        // A fault would take the place of an event that the call has brought.
+        cpu.attention = true;
         match self.fetch(cpu, vcpu) {
             Ok(insn) => {
                 self.skip(vcpu, insn.len);

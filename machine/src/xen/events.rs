@@ -5,7 +5,9 @@ use super::hypercall::{Call, Outcome};
 use crate::Machine;
 use crate::cpu::Cpu;
 use crate::host::Host;
-use arch::{SharedPage, Vcpu};
+use crate::insn::exec::{code_bits, cpl};
+use arch::control::rflags;
+use arch::{Event, GuestVirt, SharedPage, Vcpu};
 use core::sync::atomic::Ordering;
 use pvdrivers::abi::event_channel::{
     AllocUnbound, BindInterdomain, BindIpi, BindPirq, BindVcpu, BindVirq, EventOp, ExpandArray,
@@ -40,12 +42,45 @@ impl Machine {
         done.map(|()| 0).into()
     }
 
-    /// What guests do all the time.
+    /// Serves `EVTCHNOP_send`, which guests call most, without what other calls need, where the caller has 64
+    /// bits and may call, and the port can be read. True: RIP moves past the call; false: all is done.
+    #[inline(never)]
+    pub(super) fn send_at_once<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+    ) -> bool {
+        let port = match code_bits(vcpu) {
+            64 if cpl(vcpu) == 0 => self.u32_at(vcpu, GuestVirt(vcpu.gprs().rsi())),
+            _ => None,
+        };
+        let (Some(xen), Some(port)) = (&self.xen, port) else {
+            return self.any_hypercall(cpu, vcpu, host);
+        };
+        let sent = xen.hub.events.lock().send(xen.domid, Port(port));
+        let result = match sent {
+            Ok(Deliver::Nothing) => 0,
+            Ok(deliver) => {
+                if is_for_self(cpu, xen, deliver) {
+                    self.hear_at_once(cpu, vcpu, xen);
+                } else {
+                    deliver_to(host, deliver);
+                }
+                0
+            }
+            Err(errno) => errno.code(),
+        };
+        vcpu.gprs_mut().set_rax(result as u64);
+        true
+    }
+
+    /// What guests do often.
     #[inline]
     fn send_or_unmask<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
-        vcpu: &V,
+        vcpu: &mut V,
         host: &H,
         call: &Call<'_>,
         op: EventOp,
@@ -57,29 +92,37 @@ impl Machine {
             _ => events.unmask(call.xen.domid, Port(port)),
         }?;
         drop(events);
-        let nothing = matches!(deliver, Deliver::Nothing);
-        if !nothing && !self.deliver_to_self(cpu, call.xen, deliver) {
+        if is_for_self(cpu, call.xen, deliver) {
+            self.hear(cpu, vcpu, call.xen);
+        } else {
             deliver_to(host, deliver);
         }
         Ok(())
     }
 
-    /// An event for the vCPU itself that sends it, as interrupts to oneself are: it needs neither inbox
-    /// nor kick, since it looks before its next entry. False: it is for others, or for others too.
+    /// An event of this vCPU's own: it looks at what it can take before its next entry.
     #[inline]
-    fn deliver_to_self(&self, cpu: &mut Cpu, xen: &Xen, deliver: Deliver) -> bool {
-        let Deliver::Guest { dom, upcalls, pollers } = deliver else { return false };
-        let own = VcpuSet::one(cpu.id as u16);
-        if dom != xen.domid || upcalls != own || !pollers.without(own).is_empty() {
-            return false;
-        }
-        let vector =
-            xen.vcpus.get(cpu.id).map_or(0, |own| own.upcall_vector.load(Ordering::Acquire));
+    fn hear<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, xen: &Xen) {
+        let vector = own_vector(cpu, xen);
         if vector != 0 {
+            self.take_apic(cpu, vcpu);
             cpu.lapic.accept(vector, false);
         }
         cpu.attention = true;
-        true
+    }
+
+    /// As [`hear`](Machine::hear), with the call as good as done. Where nothing else is to be looked at and the
+    /// guest takes interrupts, the look would come to this.
+    #[inline(always)]
+    fn hear_at_once<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, xen: &Xen) {
+        let vector = xen.callback_vector.load(Ordering::Acquire);
+        let takes = vcpu.rflags() & (rflags::IF | rflags::TF) == rflags::IF;
+        let calm = !cpu.attention && !vcpu.blocking().shadow && vcpu.pending_event().is_none();
+        if vector != 0 && takes && calm && own_vector(cpu, xen) == 0 {
+            vcpu.inject(Some(Event::interrupt(vector)));
+        } else {
+            self.hear(cpu, vcpu, xen);
+        }
     }
 
     /// What they do while they start and end.
@@ -185,6 +228,21 @@ impl Machine {
         deliver_to(host, deliver);
         Ok(())
     }
+}
+
+/// Whether an event is for the vCPU that sends it, and for no other. As an interrupt to oneself it needs neither
+/// inbox nor kick, since the vCPU looks before its next entry.
+#[inline]
+fn is_for_self(cpu: &Cpu, xen: &Xen, deliver: Deliver) -> bool {
+    let Deliver::Guest { dom, upcalls, pollers } = deliver else { return false };
+    let own = VcpuSet::one(cpu.id as u16);
+    dom == xen.domid && upcalls == own && pollers.without(own).is_empty()
+}
+
+/// The vector by which a vCPU's local APIC tells it of events; 0 for none.
+#[inline]
+fn own_vector(cpu: &Cpu, xen: &Xen) -> u8 {
+    xen.vcpus.get(cpu.id).map_or(0, |own| own.upcall_vector.load(Ordering::Acquire))
 }
 
 /// Tells whom an event is for. No lock is held.

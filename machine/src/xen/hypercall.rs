@@ -12,6 +12,7 @@ use arch::control::cr0;
 use arch::{Fault, Gpr, Gprs, GuestPhys, GuestVirt, Nanos, Resume, SysReg, Vcpu, Why};
 use core::sync::atomic::Ordering;
 use pvdrivers::Errno;
+use pvdrivers::abi::event_channel::EventOp;
 use pvdrivers::abi::version::{VERSION, VersionOp};
 use pvdrivers::abi::xen::{
     ConsoleIo, HYPERCALL_ENTRY_SIZE, MulticallEntry, VMASST_RUNSTATE_UPDATE_FLAG, VmAssist,
@@ -146,6 +147,20 @@ impl Machine {
     /// VMCALL or VMMCALL. True: RIP moves past it; false: all is done.
     #[inline(never)]
     pub(crate) fn hypercall<V: Vcpu, H: Host>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        host: &H,
+    ) -> bool {
+        let gprs = vcpu.gprs();
+        let sends =
+            gprs.rax() == Hypercall::EVENT_CHANNEL_OP.0 && gprs.rdi() as u32 == EventOp::SEND.0;
+        if sends { self.send_at_once(cpu, vcpu, host) } else { self.any_hypercall(cpu, vcpu, host) }
+    }
+
+    /// As [`Machine::hypercall`], of any call.
+    #[inline(never)]
+    pub(super) fn any_hypercall<V: Vcpu, H: Host>(
         &self,
         cpu: &mut Cpu,
         vcpu: &mut V,

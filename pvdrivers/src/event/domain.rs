@@ -31,8 +31,10 @@ pub struct Settings {
 /// One vCPU.
 #[derive(Debug)]
 struct Vcpu {
-    /// Where it moved its `vcpu_info`.
+    /// Where its `vcpu_info` lies. None for one from 32 on that has not moved it.
     info: Option<(SharedPage, usize)>,
+    /// It has moved its `vcpu_info`.
+    moved: bool,
     /// The port of each virtual interrupt; 0 for none. Those of the domain are at vCPU 0.
     virqs: [Port; NR_VIRQS],
     /// What it polls: 0 for any port.
@@ -81,8 +83,13 @@ impl Domain {
         if !(1..=MAX_VCPUS).contains(&vcpus) || !(1..FIFO_PORTS).contains(&max_port) {
             return Err(Errno::EINVAL);
         }
-        let vcpu = || Vcpu { info: None, virqs: [Port(0); NR_VIRQS], poll: Port(0) };
-        let vcpus = (0..vcpus).map(|_| vcpu()).collect();
+        let vcpu = |n| Vcpu {
+            info: SharedInfo::vcpu_info(n).map(|at| (shared_info, at)),
+            moved: false,
+            virqs: [Port(0); NR_VIRQS],
+            poll: Port(0),
+        };
+        let vcpus = (0..vcpus).map(vcpu).collect();
         let domain = Domain::new(Ports::new(max_port + 1)?, Some(shared_info), vcpus, privileged);
         Ok(Domain { local: false, pirq_limit: pirqs, ..domain })
     }
@@ -131,18 +138,12 @@ impl Domain {
     /// Where a vCPU's `vcpu_info` lies.
     #[inline]
     pub fn vcpu_info(&self, vcpu: u16) -> Option<(SharedPage, usize)> {
-        match self.moved_vcpu_info(vcpu) {
-            Some(moved) => Some(moved),
-            None if usize::from(vcpu) < self.vcpus.len() => {
-                Some((self.shared_info?, SharedInfo::vcpu_info(vcpu)?))
-            }
-            None => None,
-        }
+        self.vcpus.get(usize::from(vcpu))?.info
     }
 
-    #[inline]
-    pub fn moved_vcpu_info(&self, vcpu: u16) -> Option<(SharedPage, usize)> {
-        self.vcpus.get(usize::from(vcpu))?.info
+    /// Whether it has moved its `vcpu_info`.
+    pub fn has_moved(&self, vcpu: u16) -> bool {
+        self.vcpus.get(usize::from(vcpu)).is_some_and(|vcpu| vcpu.moved)
     }
 
     pub fn move_vcpu_info(
@@ -159,6 +160,7 @@ impl Domain {
         let _ = page.write_slice(offset, &bytes);
         if let Some(vcpu) = self.vcpus.get_mut(usize::from(vcpu)) {
             vcpu.info = Some((page, offset));
+            vcpu.moved = true;
         }
         let layout = VcpuInfo::of(self.width);
         let width = self.width.bytes() as u8;
@@ -207,7 +209,7 @@ impl Domain {
     }
 
     /// Makes an event pending.
-    #[inline]
+    #[inline(never)]
     pub fn raise(&mut self, dom: DomId, port: Port) -> Deliver {
         let Some(channel) = self.ports.get(port) else { return Deliver::Nothing };
         if self.local {
@@ -217,13 +219,15 @@ impl Domain {
     }
 
     /// The same for a guest's port, whose vCPU is known.
-    #[inline]
+    #[inline(always)]
     pub fn raise_at(&mut self, dom: DomId, port: Port, vcpu: u16) -> Deliver {
         let info = self.vcpu_info(vcpu);
         let raised = if self.fifo.is_some() {
             self.raise_in_queue(port, info)
+        } else if let Some(bits) = self.bits() {
+            bits.raise(port, info)
         } else {
-            self.bits().map(|bits| bits.raise(port, info)).unwrap_or_default()
+            Raised::default()
         };
         self.deliver(dom, port, vcpu, raised)
     }
@@ -251,19 +255,18 @@ impl Domain {
         self.deliver(dom, port, vcpu, Raised { upcall, fresh: false })
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, dom: DomId, port: Port, vcpu: u16, raised: Raised) -> Deliver {
         let upcalls = if raised.upcall { VcpuSet::one(vcpu) } else { VcpuSet::EMPTY };
-        let pollers = if raised.fresh { self.wake_pollers(port) } else { VcpuSet::EMPTY };
+        let none = !raised.fresh || self.polling.is_empty();
+        let pollers = if none { VcpuSet::EMPTY } else { self.wake_pollers(port) };
         Deliver::guest(dom, upcalls, pollers)
     }
 
-    #[inline]
+    #[cold]
+    #[inline(never)]
     fn wake_pollers(&mut self, port: Port) -> VcpuSet {
         let mut woken = VcpuSet::EMPTY;
-        if self.polling.is_empty() {
-            return woken;
-        }
         for vcpu in self.polling.iter() {
             let polled = self.vcpus.get(usize::from(vcpu)).map_or(Port(0), |vcpu| vcpu.poll);
             if polled == Port(0) || polled == port {
@@ -306,7 +309,8 @@ impl Domain {
 
     /// Pages of the guest's RAM that are held here.
     pub fn pages(&self) -> impl Iterator<Item = &SharedPage> {
-        let moved = self.vcpus.iter().filter_map(|vcpu| Some(&vcpu.info.as_ref()?.0));
+        let moved = self.vcpus.iter().filter(|vcpu| vcpu.moved);
+        let moved = moved.filter_map(|vcpu| Some(&vcpu.info.as_ref()?.0));
         moved.chain(self.fifo.iter().flat_map(Fifo::pages))
     }
 

@@ -244,7 +244,7 @@ impl EventChannels {
         let page = page.ok_or(Errno::EINVAL)?;
         let misplaced =
             offset > 4096 - VCPU_INFO_SIZE || !offset.is_multiple_of(domain.width.bytes());
-        if misplaced || domain.moved_vcpu_info(vcpu).is_some() {
+        if misplaced || domain.has_moved(vcpu) {
             return Err(Errno::EINVAL);
         }
         Ok(domain.move_vcpu_info(dom, vcpu, page, offset))

@@ -26,22 +26,29 @@ impl EventChannels {
     ///
     /// # Errors
     /// `EINVAL` for a port that cannot send.
-    #[inline]
+    #[inline(never)]
     pub fn send(&mut self, caller: DomId, port: Port) -> Result<Deliver, Errno> {
         let domain = self.domain(caller)?;
         let channel = domain.ports.get(port).ok_or(Errno::EINVAL)?;
-        match channel.state {
+        let (domain, dom, port, vcpu) = match channel.state {
             // Back ends have none: they have no vCPUs.
             ChannelState::Ipi => {
                 let vcpu = channel.vcpu;
-                Ok(domain.raise_at(caller, port, vcpu))
+                (domain, caller, port, vcpu)
             }
             ChannelState::Interdomain { remote, port } => {
-                Ok(self.domain(remote)?.raise(remote, port))
+                let domain = self.domain(remote)?;
+                let Some(peer) = domain.ports.get(port) else { return Ok(Deliver::Nothing) };
+                if domain.local {
+                    return Ok(Deliver::Backend { port });
+                }
+                let vcpu = peer.vcpu;
+                (domain, remote, port, vcpu)
             }
-            ChannelState::Unbound { .. } => Ok(Deliver::Nothing),
-            _ => Err(Errno::EINVAL),
-        }
+            ChannelState::Unbound { .. } => return Ok(Deliver::Nothing),
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(domain.raise_at(dom, port, vcpu))
     }
 
     /// A back end of the hypervisor sends through its port. A port whose guest is gone swallows it.

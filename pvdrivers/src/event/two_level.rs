@@ -18,47 +18,40 @@ pub(super) struct Bits {
 /// Sets a vCPU's `evtchn_upcall_pending`. Whether it was 0, so that the vCPU is to be told.
 #[inline]
 pub(super) fn mark_upcall(page: &SharedPage, info: usize) -> bool {
-    page.fetch_or(info, 1, 1).is_ok_and(|before| before == 0)
+    page.set_bit(info * 8) == Some(false)
 }
 
 impl Bits {
-    /// Offset of the 4-byte word and the bit in it of a port, in the bits that begin at `base`.
-    /// `None` for a port that this width cannot tell.
+    /// The number in the page of a port's bit, in the bits that begin at byte `base`. `None` for a port that
+    /// this width cannot tell.
     #[inline]
-    fn place(&self, base: usize, port: Port) -> Option<(usize, u64)> {
-        if port.0 >= self.width.bits().pow(2) {
-            return None;
-        }
-        Some((base + port.0 as usize / 32 * 4, 1 << (port.0 % 32)))
+    fn place(&self, base: usize, port: Port) -> Option<usize> {
+        (port.0 < self.width.bits().pow(2)).then_some(base * 8 + port.0 as usize)
     }
 
     /// Sets a bit; whether it was set.
     #[inline]
     fn set(&self, base: usize, port: Port) -> Option<bool> {
-        let (at, bit) = self.place(base, port)?;
-        self.page.fetch_or(at, 4, bit).ok().map(|before| before & bit != 0)
+        self.page.set_bit(self.place(base, port)?)
     }
 
     /// Clears a bit; whether it was set.
     #[inline]
     fn clear(&self, base: usize, port: Port) -> Option<bool> {
-        let (at, bit) = self.place(base, port)?;
-        self.page.fetch_clear(at, 4, bit).ok().map(|before| before & bit != 0)
+        self.page.clear_bit(self.place(base, port)?)
     }
 
     #[inline]
     fn test(&self, base: usize, port: Port) -> Option<bool> {
-        let (at, bit) = self.place(base, port)?;
-        self.page.read_u32(at).map(|word| u64::from(word) & bit != 0)
+        self.page.test_bit(self.place(base, port)?)
     }
 
     /// Makes an event pending. The order of the steps is the ABI: pending, mask, selector, upcall.
-    #[inline]
+    #[inline(always)]
     pub fn raise(&self, port: Port, info: Option<(SharedPage, usize)>) -> Raised {
         let layout = SharedInfo::of(self.width);
-        match self.set(layout.evtchn_pending, port) {
-            Some(false) => {}
-            Some(true) | None => return Raised::default(),
+        if self.set(layout.evtchn_pending, port) != Some(false) {
+            return Raised::default();
         }
         let masked = self.test(layout.evtchn_mask, port).unwrap_or(true);
         Raised { upcall: !masked && self.select(port, info), fresh: true }
@@ -76,11 +69,9 @@ impl Bits {
     #[inline]
     fn select(&self, port: Port, info: Option<(SharedPage, usize)>) -> bool {
         let Some((page, at)) = info else { return false };
-        let word = port.0 / self.width.bits();
-        let at_word = at + VcpuInfo::of(self.width).evtchn_pending_sel + word as usize / 32 * 4;
-        let bit = 1 << (word % 32);
-        let before = page.fetch_or(at_word, 4, bit).unwrap_or(bit);
-        before & bit == 0 && mark_upcall(&page, at)
+        let word = (port.0 / self.width.bits()) as usize;
+        let selector = at + VcpuInfo::of(self.width).evtchn_pending_sel;
+        page.set_bit(selector * 8 + word) == Some(false) && mark_upcall(&page, at)
     }
 
     pub fn clear_pending(&self, port: Port) {

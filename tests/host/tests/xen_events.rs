@@ -1,6 +1,7 @@
 //! Xen's interface as a guest uses it: events, timers, waiting, vCPUs that come and go, and how a guest stops itself.
 
-use arch::{Event, Exit, Nanos, Why};
+use arch::apicpage::{Vectors, offset};
+use arch::{Event, Exit, Nanos, Vcpu, Why};
 use devmodel::apicmsg::{DeliveryMode, Message};
 use host_tests::xen::{ARG, XenGuest};
 use host_tests::{Call, Mode};
@@ -64,6 +65,61 @@ fn a_vcpu_with_a_vector_of_its_own_gets_events_through_its_local_apic() {
     let (result, _) =
         xen.call_with(Hypercall::HVM_OP, &[op], hvm_op::UpcallVector { vcpu: 0, vector: 15 });
     assert_eq!(result, Errno::EINVAL.code());
+}
+
+#[test]
+fn an_event_to_oneself_reaches_a_local_apic_that_the_cpu_keeps() {
+    for width in BOTH {
+        let mut xen = XenGuest::new(width, 1);
+        xen.set_up_events(0xf3);
+        xen.guest.vcpus[0].keep_apic();
+        xen.guest.enable_lapic(0);
+        let arg = hvm_op::UpcallVector { vcpu: 0, vector: 0x55 };
+        let op = hvm_op::HvmOp::SET_EVTCHN_UPCALL_VECTOR.0.into();
+        assert_eq!(xen.call_with(Hypercall::HVM_OP, &[op], arg).0, 0);
+        let port = xen.bind_ipi(0);
+        xen.guest.vcpus[0].rflags |= 0x200;
+        xen.guest.cpus[0].wake();
+        assert_eq!(xen.guest.enter(0), Some(None));
+        let page = |xen: &mut XenGuest| xen.guest.vcpus[0].apic.0.take().expect("the CPU keeps it");
+        let requested = [0, 1 << (0x55 - 64), 0, 0];
+        // The vector came with its setting, as in Xen. The CPU delivers it, and the guest ends it.
+        let mut own = page(&mut xen);
+        assert_eq!(own.vectors(offset::IRR), requested);
+        let none = Vectors { words: [0; 4], top: 0 };
+        own.put(&none, &none, &[0; 4]);
+        xen.guest.vcpus[0].apic.0 = Some(own);
+        assert_eq!(xen.send(port), 0);
+        assert_eq!(xen.guest.enter(0), Some(None));
+        assert_eq!(page(&mut xen).vectors(offset::IRR), requested, "{width:?}");
+    }
+}
+
+#[test]
+fn an_event_to_oneself_is_taken_behind_the_call_where_nothing_stands_in_its_way() {
+    let send = |open: u64, before: &dyn Fn(&mut XenGuest)| {
+        let mut xen = XenGuest::new(Width::Bits64, 1);
+        xen.set_up_events(0xf3);
+        let port = xen.bind_ipi(0);
+        assert_eq!(xen.guest.enter(0), Some(None));
+        xen.guest.vcpus[0].rflags |= open;
+        before(&mut xen);
+        assert_eq!(xen.send(port), 0);
+        let entry = (xen.guest.enter(0), xen.guest.vcpus[0].window.0);
+        // Once is enough: the handler has not taken it yet.
+        xen.guest.vcpus[0].rflags &= !0x200;
+        assert_eq!(xen.guest.enter(0), Some(None));
+        entry
+    };
+    let (upcall, nothing) = (Some(Some(Event::interrupt(0xf3))), |_: &mut XenGuest| {});
+    assert_eq!(send(0x200, &nothing), (upcall, false));
+    assert_eq!(send(0, &nothing), (Some(None), true), "closed: at the window");
+    let trap = Some(Some(Event::exception(1, None)));
+    assert_eq!(send(0x300, &nothing), (trap, true), "a single step comes first");
+    let wake = |xen: &mut XenGuest| xen.guest.cpus[0].wake();
+    assert_eq!(send(0x200, &wake), (upcall, false), "by the look at all that waits");
+    let other = |xen: &mut XenGuest| xen.guest.vcpus[0].inject(Some(Event::NMI));
+    assert_eq!(send(0x200, &other), (Some(Some(Event::NMI)), true), "a delivery goes on first");
 }
 
 #[test]
