@@ -10,6 +10,7 @@ use crate::control::{cr0, cr4, efer, rflags};
 use crate::event::Fault;
 use crate::ram::GuestRam;
 use crate::vcpu::{SysReg, Vcpu};
+use core::sync::atomic::Ordering;
 
 /// Page-fault error code bits (SDM 3A "Page-Fault Exceptions").
 #[allow(missing_docs, reason = "the names are the manual's own")]
@@ -77,14 +78,17 @@ pub struct Paging {
     guarded: u64,
 }
 
-/// Address bits that no entry has where physical addresses have `physical_bits` of them.
+/// Address bits that no entry has where physical addresses have `physical_bits` of them, 32 to 52.
 #[inline]
 const fn beyond(physical_bits: u8) -> u64 {
-    let bits = match physical_bits {
-        32..=51 => physical_bits,
-        _ => 52,
-    };
-    !((1 << bits) - 1) & ADDRESS
+    u64::MAX.wrapping_shl(physical_bits as u32) & ADDRESS
+}
+
+/// The entry of a linear address in the table that CR3 or an entry names.
+#[inline(always)]
+fn entry(ram: &GuestRam, table: u64, at: u64, level: u32) -> Option<u64> {
+    let slot = GuestPhys(table & ADDRESS | (at >> (9 * level)) & 0xff8);
+    Some(ram.word(slot)?.load(Ordering::Relaxed))
 }
 
 /// What a finished walk found, before rights are judged.
@@ -222,16 +226,30 @@ impl Paging {
         at: GuestVirt,
         access: Access,
     ) -> Result<Translation, Fault> {
-        let (efer, cr4) = (vcpu.reg(SysReg::Efer), vcpu.reg(SysReg::Cr4));
-        if efer & efer::LMA != 0 && cr4 & cr4::LA57 == 0 {
-            // Neither field that is 0 here has a part in the common way.
-            let cr0 = cr0::PG;
-            let paging = Paging::new(cr0, vcpu.reg(SysReg::Cr3), cr4, efer, 0, physical_bits);
-            if let Some(found) = paging.common(ram, at.0, access) {
-                return Ok(found);
-            }
+        match Paging::translate_if_common(vcpu, physical_bits, ram, at, access) {
+            Some(found) => Ok(found),
+            None => Paging::translate_exactly(vcpu, physical_bits, ram, at, access),
         }
-        Paging::translate_exactly(vcpu, physical_bits, ram, at, access)
+    }
+
+    /// As [`translate_once`](Paging::translate_once), in the common case: four levels, nothing to fault on, nothing
+    /// to mark. `None` says nothing of what it is.
+    #[inline(always)]
+    pub fn translate_if_common(
+        vcpu: &impl Vcpu,
+        physical_bits: u8,
+        ram: &GuestRam,
+        at: GuestVirt,
+        access: Access,
+    ) -> Option<Translation> {
+        let (efer, cr4) = (vcpu.reg(SysReg::Efer), vcpu.reg(SysReg::Cr4));
+        if efer & efer::LMA == 0 || cr4 & cr4::LA57 != 0 {
+            return None;
+        }
+        // Neither field that is 0 here has a part in the common way.
+        let cr0 = cr0::PG;
+        let paging = Paging::new(cr0, vcpu.reg(SysReg::Cr3), cr4, efer, 0, physical_bits);
+        paging.common(ram, at.0, access)
     }
 
     #[cold]
@@ -254,20 +272,18 @@ impl Paging {
         if self.mode != Mode::Levels4 || (at as i64) << 16 >> 16 != at as i64 {
             return None;
         }
-        let slot =
-            |table: u64, level: u32| GuestPhys(table & ADDRESS | (at >> (9 * level)) & 0xff8);
-        let top = ram.read_u64(slot(self.cr3, 4))?;
-        let huge = ram.read_u64(slot(top, 3))?;
+        let top = entry(ram, self.cr3, at, 4)?;
+        let huge = entry(ram, top, at, 3)?;
         let (all, any) = (top & huge, top | huge);
         if huge & PS != 0 {
             return self.finish::<HUGE_PAGE>(at, access, top, huge, all, any);
         }
-        let large = ram.read_u64(slot(huge, 2))?;
+        let large = entry(ram, huge, at, 2)?;
         let (all, any) = (all & large, any | large);
         if large & PS != 0 {
             return self.finish::<LARGE_PAGE>(at, access, top, large, all, any);
         }
-        let small = ram.read_u64(slot(large, 1))?;
+        let small = entry(ram, large, at, 1)?;
         self.finish::<PAGE_SIZE>(at, access, top, small, all & small, any | small)
     }
 

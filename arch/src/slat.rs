@@ -331,6 +331,12 @@ impl<F: Format> Slat<F> {
         }
         let mut at = range.from.0;
         let mut flush = Flush::No;
+        // The short way of who changes single pages whose tables are there.
+        if range.bytes == PAGE_SIZE
+            && let Some(slot) = self.small_slot(store, at)
+        {
+            return Ok(self.replace(store, slot, 1, at, change));
+        }
         while at < end {
             let (size, step) = self.change_one(store, at, end, change)?;
             flush = flush | step;
@@ -349,9 +355,8 @@ impl<F: Format> Slat<F> {
         end: u64,
         change: Change,
     ) -> Result<(u64, Flush), SlatError> {
-        let small = if end - at == PAGE_SIZE { self.small_slot(store, at) } else { None };
-        let top = Slot { table: self.root, index: index(at, 4) };
-        let (mut slot, mut level) = small.map_or((top, 4), |slot| (slot, 1));
+        let mut slot = Slot { table: self.root, index: index(at, 4) };
+        let mut level = 4;
         let mut flush = Flush::No;
         loop {
             let entry = store.read(slot.table, slot.index);
@@ -371,21 +376,7 @@ impl<F: Format> Slat<F> {
                 Change::Clean => !is_table,
             };
             if fits {
-                let size = PageSize::of_level(level);
-                let step = self.replace(store, slot, level, |format, old| match change {
-                    Change::Map { offset, perm, memory } => {
-                        format.leaf(HostPhys(at.wrapping_sub(offset)), size, perm, memory)
-                    }
-                    Change::Protect(perm) => {
-                        let bits = old & (format.accessed() | format.dirty());
-                        match format.leaf(format.address(old), size, perm, format.memory(old)) {
-                            0 => 0,
-                            leaf => leaf | bits,
-                        }
-                    }
-                    Change::Unmap => 0,
-                    Change::Clean => old & !format.dirty(),
-                });
+                let step = self.replace(store, slot, level, at, change);
                 return Ok((span(level), flush | step));
             }
             let child = if is_table && entry != 0 {
@@ -400,8 +391,7 @@ impl<F: Format> Slat<F> {
         }
     }
 
-    /// The slot of a small page whose tables are there: a short cut for who changes single pages, which saves 100
-    /// instructions of each change.
+    /// The slot of a small page whose tables are there.
     #[inline]
     fn small_slot(&self, store: &impl FrameStore, at: u64) -> Option<Slot> {
         let mut table = self.root;
@@ -448,17 +438,19 @@ impl<F: Format> Slat<F> {
         }
     }
 
-    /// Replaces a slot by what `make` makes of it, and gives back a table that hung there.
+    /// Replaces the slot of `at` by what a change makes of it, and gives back a table that hung there.
+    #[inline]
     fn replace(
         &self,
         store: &mut impl FrameStore,
         slot: Slot,
         level: u32,
-        make: impl Fn(&F, u64) -> u64,
+        at: u64,
+        change: Change,
     ) -> Flush {
         let mut old = store.read(slot.table, slot.index);
         loop {
-            let new = make(&self.format, old);
+            let new = self.changed(old, level, at, change);
             if new == old {
                 return Flush::No;
             }
@@ -474,6 +466,28 @@ impl<F: Format> Slat<F> {
             self.free_tree(store, self.format.address(old), level - 1);
         }
         Flush::Yes
+    }
+
+    /// What a change makes of an entry of `at`. A hole stays one, but for what is mapped there.
+    #[inline]
+    fn changed(&self, old: u64, level: u32, at: u64, change: Change) -> u64 {
+        let format = &self.format;
+        let size = PageSize::of_level(level);
+        match change {
+            Change::Map { offset, perm, memory } => {
+                format.leaf(HostPhys(at.wrapping_sub(offset)), size, perm, memory)
+            }
+            Change::Unmap => 0,
+            _ if old == 0 => 0,
+            Change::Protect(perm) => {
+                let bits = old & (format.accessed() | format.dirty());
+                match format.leaf(format.address(old), size, perm, format.memory(old)) {
+                    0 => 0,
+                    leaf => leaf | bits,
+                }
+            }
+            Change::Clean => old & !format.dirty(),
+        }
     }
 
     /// Gives back a table and all below it.

@@ -15,6 +15,7 @@ const SOFTWARE_INTERRUPT: u64 = 4 << 8;
 
 /// EVENTINJ for an event. `real_mode`: exceptions push no error code there.
 #[must_use]
+#[inline]
 pub const fn encode(event: Event, real_mode: bool) -> u64 {
     let kind = match event.kind {
         EventKind::Interrupt => INTERRUPT,
@@ -34,6 +35,7 @@ pub const fn encode(event: Event, real_mode: bool) -> u64 {
 
 /// The event that a field holds.
 #[must_use]
+#[inline]
 pub const fn decode(field: u64) -> Option<Event> {
     if field & VALID == 0 {
         return None;

@@ -40,6 +40,7 @@ pub const fn is_int1(info: u32) -> bool {
 /// What to write for an event. `real_mode`: exceptions push no error code there, and entry refuses
 /// one.
 #[must_use]
+#[inline]
 pub const fn encode(event: Event, real_mode: bool) -> Injection {
     let (kind, length) = match event.kind {
         EventKind::Interrupt => (INTERRUPT, 0),
@@ -65,6 +66,7 @@ pub const fn encode(event: Event, real_mode: bool) -> Injection {
 
 /// The event that a field holds.
 #[must_use]
+#[inline]
 pub const fn decode(injection: Injection) -> Option<Event> {
     let Injection { info, error_code, length } = injection;
     if info & VALID == 0 {

@@ -122,21 +122,24 @@ impl Machine {
     /// Reads the bytes from `at` to the end of the eight that are aligned.
     #[inline(never)]
     fn claim_word<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Result<u64, Errno> {
-        self.word_at(vcpu, at).ok_or(Errno::EFAULT)
+        let bits = self.cpuid.physical_bits();
+        let found = Paging::translate_once(vcpu, bits, &self.ram, at, Access::READ);
+        let gpa = found.map_err(|_| Errno::EFAULT)?.gpa;
+        let word = self.ram.word(gpa).ok_or(Errno::EFAULT)?.load(Ordering::Relaxed);
+        Ok(word >> (8 * (gpa.0 & 7)))
     }
 
-    /// The four bytes at `at`. `None`: they are not in one aligned word, or cannot be read;
-    /// [`claim`](Machine::claim) says which.
+    /// The four bytes at `at`, where they are in one aligned word and easily found; else
+    /// [`claim`](Machine::claim) finds them or says what is wrong.
     #[inline(always)]
     pub(crate) fn u32_at<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Option<u32> {
-        if at.0 & 7 > 4 { None } else { Some(self.word_at(vcpu, at)? as u32) }
-    }
-
-    #[inline(always)]
-    fn word_at<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Option<u64> {
+        if at.0 & 7 > 4 {
+            return None;
+        }
         let bits = self.cpuid.physical_bits();
-        let gpa = Paging::translate_once(vcpu, bits, &self.ram, at, Access::READ).ok()?.gpa;
-        Some(self.ram.word(gpa)?.load(Ordering::Relaxed) >> (8 * (gpa.0 & 7)))
+        let gpa = Paging::translate_if_common(vcpu, bits, &self.ram, at, Access::READ)?.gpa;
+        let word = self.ram.word(gpa)?.load(Ordering::Relaxed);
+        Some((word >> (8 * (gpa.0 & 7))) as u32)
     }
 
     /// Reads an argument of up to `SIZE` bytes.

@@ -66,7 +66,8 @@ impl Bits {
     }
 
     /// Marks the port's word in the vCPU's selector. Whether the vCPU is to be told.
-    #[inline]
+    // Alone, so that the compiler sees BTS in it.
+    #[inline(never)]
     fn select(&self, port: Port, info: Option<(SharedPage, usize)>) -> bool {
         let Some((page, at)) = info else { return false };
         let word = (port.0 / self.width.bits()) as usize;
