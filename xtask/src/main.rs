@@ -1,5 +1,5 @@
 //! `cargo xtask`: builds, runs, tests and measures Xenolith. Start with `run.rs` for the way from
-//! options to a booted guest; `session.rs` follows a running machine to its verdict.
+//! options to a booted guest; `session` follows a running machine to its verdict.
 
 mod bench;
 mod bootset;
