@@ -24,6 +24,8 @@ pub struct PerCpu {
     pub apic_id: AtomicUsize,
     /// GDT, TSS and interrupt stacks.
     pub tables: Tables,
+    /// TSC value when it was published.
+    pub started: AtomicU64,
     /// TSC value that the timer is armed for; `u64::MAX` when not armed.
     pub deadline: AtomicU64,
     /// Interrupts taken.
@@ -71,6 +73,7 @@ impl PerCpu {
             id,
             apic_id: AtomicUsize::new(0),
             tables: Tables::new(),
+            started: AtomicU64::new(0),
             deadline: AtomicU64::new(u64::MAX),
             interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),

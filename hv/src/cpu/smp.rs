@@ -195,11 +195,18 @@ fn start(apic_id: u32, id: usize, page: Phys, parameters: *mut Parameters) -> bo
     p.argument = core::ptr::from_ref(cpu).expose_provenance() as u64;
     apic::send(apic_id, Ipi::Init);
     tsc::delay_us(10_000);
-    for wait_us in [200, 100_000] {
+    let before = tsc::now();
+    // Long, as a hypervisor with more CPUs than it has cores for may let this one wait its turn.
+    for wait_us in [200, 2_000_000] {
         apic::send(apic_id, Ipi::Startup((page.0 >> 12) as u8));
         let end = tsc::now() + tsc::from_ns(wait_us * 1000);
         while tsc::now() < end {
             if percpu::get(id).is_some() {
+                let started = cpu.started.load(Ordering::Relaxed);
+                if let Some(ticks) = tsc::apart(before, started, tsc::now()) {
+                    let side = if started < before { "behind" } else { "ahead of" };
+                    log::warn!("CPU {id}: its TSC is {ticks} ticks {side} CPU 0's, or more");
+                }
                 return true;
             }
             core::hint::spin_loop();
@@ -226,6 +233,7 @@ extern "C" fn ap_main(cpu: &'static PerCpu) -> ! {
     tsc::adjust_as(OFFSET.get().copied().flatten());
     apic::enable();
     timer::init_cpu();
+    cpu.started.store(tsc::now(), Ordering::Relaxed);
     // From here on the others see this CPU, and `start` goes on to the next.
     percpu::publish(cpu);
     // SAFETY: IDT, APIC and stacks are in place.

@@ -132,6 +132,15 @@ pub fn adjust_as(boot: Option<Offset>) {
     );
 }
 
+/// How many ticks another CPU's counter is off at the least, which read `there` between `before` and `after` here.
+/// A microsecond or so is nobody's business: counters are read out of order.
+#[must_use]
+pub fn apart(before: u64, there: u64, after: u64) -> Option<u64> {
+    const NOTHING: u64 = 2000;
+    let ticks = before.saturating_sub(there).max(there.saturating_sub(after));
+    (ticks > NOTHING).then_some(ticks)
+}
+
 fn other_offset(own: Option<Offset>, boot: Option<Offset>) -> Option<u64> {
     let (own, boot) = (own?, boot?);
     (own.package == boot.package && own.ticks != boot.ticks).then_some(boot.ticks)
@@ -315,6 +324,14 @@ mod tests {
         assert_eq!(other_offset(offset(1, 5), offset(0, 7)), None);
         assert_eq!(other_offset(None, offset(0, 7)), None);
         assert_eq!(other_offset(offset(0, 5), None), None);
+    }
+
+    #[test]
+    fn counters_that_are_apart_are_noticed() {
+        assert_eq!(apart(10_000, 20_000, 30_000), None);
+        assert_eq!(apart(10_000, 9_000, 30_000), None);
+        assert_eq!(apart(10_000, 7_000, 30_000), Some(3000));
+        assert_eq!(apart(10_000, 1 << 40, 30_000), Some((1 << 40) - 30_000));
     }
 
     #[test]
