@@ -7,7 +7,8 @@
 use core::pin::Pin;
 use core::ptr::NonNull;
 
-use acpi::address::AddressSpace;
+use acpi::AcpiTable;
+use acpi::address::{AddressSpace, GenericAddress};
 use acpi::fadt::Fadt;
 use acpi::madt::{Madt, MadtEntry};
 use acpi::{AcpiError, AcpiHandler, AcpiTables, HpetInfo, PhysicalMapping};
@@ -74,6 +75,8 @@ pub struct Platform {
     pub pm1_control: [Option<u16>; 2],
     /// SLP_TYPa and SLP_TYPb of S5.
     pub s5: Option<(u8, u8)>,
+    /// The sleep control register of machines without PM1 (ACPI's "hardware-reduced" ones).
+    pub sleep_control: Option<Register>,
 }
 
 static PLATFORM: Once<Platform> = Once::new();
@@ -92,6 +95,7 @@ pub fn platform() -> &'static Platform {
         reset: None,
         pm1_control: [None; 2],
         s5: None,
+        sleep_control: None,
     };
     PLATFORM.get().unwrap_or(&EMPTY)
 }
@@ -184,7 +188,7 @@ fn add_cpu(platform: &mut Platform, apic_id: u32) {
 }
 
 fn read_fadt(platform: &mut Platform, fadt: &Fadt) {
-    let port = |r: &acpi::address::GenericAddress| {
+    let port = |r: &GenericAddress| {
         (r.address_space == AddressSpace::SystemIo && r.address != 0).then_some(r.address as u16)
     };
     platform.pm_timer = fadt.pm_timer_block().ok().flatten().and_then(|r| port(&r));
@@ -195,12 +199,22 @@ fn read_fadt(platform: &mut Platform, fadt: &Fadt) {
         && flags.supports_system_reset_via_fadt()
         && r.address != 0
     {
-        let register = match r.address_space {
-            AddressSpace::SystemIo => Some(Register::Port(r.address as u16)),
-            AddressSpace::SystemMemory => Some(Register::Memory(r.address)),
-            _ => None,
-        };
-        platform.reset = register.map(|register| (register, fadt.reset_value));
+        platform.reset = register(&r).map(|register| (register, fadt.reset_value));
+    }
+    // From ACPI 5 on, which the length tells: 268 bytes, this register's the last but one.
+    if { fadt.header().length } >= 268
+        && platform.pm1_control[0].is_none()
+        && let Ok(Some(r)) = fadt.sleep_control_register()
+    {
+        platform.sleep_control = register(&r).filter(|_| r.address != 0);
+    }
+}
+
+fn register(at: &GenericAddress) -> Option<Register> {
+    match at.address_space {
+        AddressSpace::SystemIo => Some(Register::Port(at.address as u16)),
+        AddressSpace::SystemMemory => Some(Register::Memory(at.address)),
+        _ => None,
     }
 }
 

@@ -66,7 +66,10 @@ pub fn power_off() {
             x86::io::outw(port, others | u16::from(kind) << 10 | 1 << 13);
         }
     }
-    if platform.pm1_control[0].is_none() {
+    if let Some(register) = platform.sleep_control {
+        // ACPI 4.8.3.7 "Sleep Control and Status Registers": SLP_TYP in bits 2 to 4, SLP_EN is bit 5.
+        write(register, a << 2 | 1 << 5);
+    } else if platform.pm1_control[0].is_none() {
         for port in [0x604, 0xb004] {
             // SAFETY: PM1 control of QEMU's and Bochs' boards; unclaimed elsewhere.
             unsafe { x86::io::outw(port, 0x2000) };
@@ -77,19 +80,25 @@ pub fn power_off() {
 /// Restarts the machine: FADT reset register, CF9h, the keyboard controller.
 pub fn reboot() -> ! {
     serial::flush_all();
-    match platform().reset {
-        // SAFETY: the FADT names port and value.
-        Some((Register::Port(port), value)) => unsafe { x86::io::outb(port, value) },
-        Some((Register::Memory(at), value)) => {
-            let register = map_mmio(Phys(at), 1, Cache::Uncached);
-            // SAFETY: the FADT names address and value, and it was just mapped.
-            unsafe { register.write_volatile(value) };
-        }
-        None => {}
+    if let Some((register, value)) = platform().reset {
+        write(register, value);
     }
     for (port, value) in [(0xcf9, 2), (0xcf9, 6), (0x64, 0xfe)] {
         // SAFETY: PIIX3 "Reset Control Register" and 8042 "Pulse Output Port".
         unsafe { x86::io::outb(port, value) };
     }
     halt_for_ever()
+}
+
+/// Writes a register of the FADT's that ends the machine's run.
+fn write(register: Register, value: u8) {
+    match register {
+        // SAFETY: the FADT names port and value.
+        Register::Port(port) => unsafe { x86::io::outb(port, value) },
+        Register::Memory(at) => {
+            let register = map_mmio(Phys(at), 1, Cache::Uncached);
+            // SAFETY: the FADT names address and value, and it was just mapped.
+            unsafe { register.write_volatile(value) };
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The time-stamp counter: its rate, found once at boot, and conversions.
 //! Sources in order: the hypervisor's leaf, CPUID 15h if a measurement agrees, measuring against PM timer, HPET
-//! or PIT, CPUID 16h. Of these a machine may lack any; the PIT's clock may be off.
+//! or PIT, CPUID 16h, the RTC's seconds. Of these a machine may lack any; the PIT's clock may be off.
 
 // UNSAFETY: RDTSC, port I/O and the HPET's registers for the measurement, IA32_TSC_ADJUST.
 
@@ -19,9 +19,9 @@ const PM_TIMER_HZ: u64 = 3_579_545;
 const PIT_HZ: u64 = 1_193_182;
 /// The measurement takes this fraction of a second.
 const MEASURE: u64 = 50;
-/// Reads of a PIT that does not count before it is given up: some take a microsecond each.
-const PIT_PATIENCE: u32 = 3_000_000;
 const IA32_TSC_ADJUST: u32 = 0x3b;
+/// Reads of an RTC that stands still before it is given up. Those of a second are a million on fast machines.
+const RTC_PATIENCE: u32 = 20_000_000;
 
 /// How often [`sample`] tries.
 const SAMPLES: u32 = 8;
@@ -39,8 +39,10 @@ pub enum Source {
     Hpet,
     /// Measured against the PIT.
     Pit,
-    /// CPUID 16h, the base frequency, as a last resort.
+    /// CPUID 16h, the base frequency.
     BaseFrequency,
+    /// A second of the RTC's.
+    Rtc,
 }
 
 /// The counter now.
@@ -91,7 +93,8 @@ pub fn calibrate(platform: &Platform) -> Option<Source> {
     let (hz, source) = from_hypervisor()
         .or_else(|| believed(from_cpuid(), counter()))
         .or_else(measure_pit)
-        .or_else(from_base_frequency)?;
+        .or_else(from_base_frequency)
+        .or_else(measure_rtc)?;
     // Below 1 MHz nothing works; a broken measurement must not divide by zero later.
     let hz = hz.max(1_000_000);
     HZ.store(hz, Ordering::Relaxed);
@@ -252,39 +255,43 @@ fn measure(read: impl Fn() -> u32, mask: u32, hz: u64) -> Option<u64> {
     Some(ticks * hz / u64::from(since(now).max(1)))
 }
 
-/// Counter 2 in mode 0, its output read back at port 61h. 8254 datasheet, "Mode 0".
+/// Counter 0 of the 8254, which needs no gate and whose interrupt is masked, from 65,536 down (8254 datasheet, "Mode 2").
 fn measure_pit() -> Option<(u64, Source)> {
-    let count = (PIT_HZ / MEASURE) as u16;
-    let [low, high] = count.to_le_bytes();
-    let start = || {
-        // SAFETY: the speaker's counter is ours; the gate is set and the speaker stays off.
-        unsafe {
-            let gate = x86::io::inb(0x61) & !2 | 1;
-            x86::io::outb(0x61, gate & !1);
-            x86::io::outb(0x43, 0xb0);
-            x86::io::outb(0x42, low);
-            x86::io::outb(0x42, high);
-            x86::io::outb(0x61, gate);
-        }
-        now()
+    // SAFETY: the host has no other use for the counter.
+    unsafe {
+        x86::io::outb(0x43, 0x34);
+        x86::io::outb(0x40, 0);
+        x86::io::outb(0x40, 0);
+    }
+    let read = || {
+        // SAFETY: as above; the count is latched, then read low byte first.
+        let count = unsafe {
+            x86::io::outb(0x43, 0);
+            [x86::io::inb(0x40), x86::io::inb(0x40)]
+        };
+        u32::from(!u16::from_le_bytes(count))
     };
-    // SAFETY: reading port 61h has no side effect.
-    let out = || unsafe { x86::io::inb(0x61) } & 0x20 != 0;
-    // We may be stopped before the first reading of the TSC, or before the last: the middle one of three counts.
-    let mut tries = [one_shot(start, out)?, one_shot(start, out)?, one_shot(start, out)?];
+    // It wraps every 55 ms, in which an emulator may stop us: the middle one of three.
+    let once = || measure(read, 0xffff, PIT_HZ);
+    let mut tries = [once()?, once()?, once()?];
     tries.sort_unstable();
-    Some((tries[1] * PIT_HZ / u64::from(count), Source::Pit))
+    Some((tries[1], Source::Pit))
 }
 
-/// Ticks from `start` until `out`, which is low at first. `None` if it is never low, as where no chip is, or never
-/// high, as where its clock is off. An emulator may stop us for as long as it takes: it is tried some times.
-fn one_shot(start: impl Fn() -> u64, out: impl Fn() -> bool) -> Option<u64> {
-    let begin = (0..SAMPLES).find_map(|_| {
-        let begin = start();
-        (!out()).then_some(begin)
-    })?;
-    (0..PIT_PATIENCE).find(|_| out())?;
-    Some(now() - begin)
+/// Takes two seconds, so it comes last.
+fn measure_rtc() -> Option<(u64, Source)> {
+    let seconds = || super::wall::cmos(0);
+    if seconds() == 0xff {
+        return None;
+    }
+    let first = next_change(seconds)?;
+    Some((next_change(seconds)? - first, Source::Rtc))
+}
+
+/// The TSC when `read` gives another value than now. `None` if it never does.
+fn next_change(read: impl Fn() -> u8) -> Option<u64> {
+    let first = read();
+    (0..RTC_PATIENCE).find(|_| read() != first).map(|_| now())
 }
 
 fn from_base_frequency() -> Option<(u64, Source)> {
@@ -317,6 +324,17 @@ mod tests {
     }
 
     #[test]
+    fn an_rtc_that_stands_still_is_given_up() {
+        let reads = core::cell::Cell::new(0_u32);
+        let count = || {
+            reads.set(reads.get() + 1);
+            (reads.get() / 1000) as u8
+        };
+        assert!(next_change(count).is_some());
+        assert_eq!(next_change(|| 7), None);
+    }
+
+    #[test]
     fn only_a_counter_of_the_same_package_is_adjusted() {
         let offset = |package, ticks| Some(Offset { package, ticks });
         assert_eq!(other_offset(offset(0, 5), offset(0, 7)), Some(7));
@@ -332,19 +350,6 @@ mod tests {
         assert_eq!(apart(10_000, 9_000, 30_000), None);
         assert_eq!(apart(10_000, 7_000, 30_000), Some(3000));
         assert_eq!(apart(10_000, 1 << 40, 30_000), Some((1 << 40) - 30_000));
-    }
-
-    #[test]
-    fn a_pit_that_is_not_there_or_stands_still_is_given_up() {
-        assert_eq!(one_shot(now, || true), None);
-        assert_eq!(one_shot(now, || false), None);
-        let reads = core::cell::Cell::new(0);
-        let late = || {
-            reads.set(reads.get() + 1);
-            !matches!(reads.get(), 2 | 3)
-        };
-        assert!(one_shot(now, late).is_some(), "high once, as after a pause, then low");
-        assert_eq!(reads.get(), 4);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 // UNSAFETY: port I/O to the RTC.
 
-fn cmos(index: u8) -> u8 {
+/// A byte of the RTC's; all ones where there is none.
+pub(super) fn cmos(index: u8) -> u8 {
     // SAFETY: selecting and reading a CMOS byte has no side effect; nobody else uses the RTC.
     unsafe {
         x86::io::outb(0x70, index);
