@@ -219,10 +219,8 @@ impl Guest {
     /// Checks its media; at least one must boot.
     pub fn check(&self) -> Result<()> {
         let media = &self.media;
-        // An ELF file in the firmware's place is what starts.
-        let firmware = media.firmware.as_deref();
-        let instead = firmware.is_some_and(media::is_elf);
-        let direct = media.kernel.is_some() || instead;
+        // What another firmware starts, if not itself, is its own affair.
+        let direct = media.kernel.is_some() || media.firmware.is_some();
         // The firmware boots from nothing that another guest serves.
         let boots = |drive: &&Drive| !matches!(drive.source, Source::Empty | Source::Remote(..));
         let full = self.drives.iter().filter(boots).count();
@@ -365,5 +363,19 @@ mod tests {
     fn a_guest_without_media_is_refused() {
         let guest = Guest::new("a", 64, 1, Media::default());
         assert!(guest.check().unwrap_err().to_string().contains("nothing to boot"));
+    }
+
+    #[test]
+    fn another_firmware_needs_no_media_and_no_boot_sector() {
+        let dir = tempfile::tempdir().unwrap();
+        let (firmware, disk) = (dir.path().join("u-boot.rom"), dir.path().join("disk"));
+        std::fs::write(&firmware, vec![0xf4; 128 << 10]).unwrap();
+        std::fs::write(&disk, [0; 1024]).unwrap();
+        let media = Media { firmware: Some(firmware), ..Media::default() };
+        Guest::new("a", 64, 1, media.clone()).check().unwrap();
+        let disks = vec![disk];
+        Guest::new("a", 64, 1, Media { disks: disks.clone(), ..media }).check().unwrap();
+        let ours = Guest::new("a", 64, 1, Media { disks, ..Media::default() });
+        assert!(format!("{:#}", ours.check().unwrap_err()).contains("not bootable"));
     }
 }
