@@ -16,6 +16,8 @@ pub(crate) struct BootState {
     chosen: u8,
     /// Place in the boot order that is being tried.
     place: u8,
+    /// Place plus one of what has booted: where INT 18h goes on.
+    booted: u8,
     /// Which CD drive is being tried.
     cd: u8,
     /// Step of a CD boot.
@@ -117,7 +119,8 @@ impl Bios {
             match found {
                 Try::Wait => return Flow::Wait,
                 Try::Boots { segment, offset, drive } => {
-                    self.boot = BootState::default();
+                    let booted = (place as u8).saturating_add(1);
+                    self.boot = BootState { booted, ..BootState::default() };
                     c.set_bx(segment);
                     c.set_cx(offset);
                     c.set_dx(drive.into());
@@ -132,8 +135,16 @@ impl Bios {
         }
     }
 
-    /// INT 18h: nothing to boot. A key tries again.
+    /// INT 18h: what has booted gives up, such as an MBR without an active partition, and the next medium is tried
+    /// (Compaq, Phoenix and Intel, "BIOS Boot Specification", "INT 18h"). If there is none, a key tries again. The stub
+    /// goes on with INT 19h.
     pub(crate) fn int18<P: Platform>(&mut self, c: &mut Call<'_, P>) -> Flow {
+        let next = core::mem::take(&mut self.boot.booted);
+        if next != 0 {
+            self.boot.place = next;
+            self.emulation = None;
+            return Flow::Done;
+        }
         if !self.boot.shown {
             self.boot.shown = true;
             self.print(c, "\r\nNo bootable medium found. Press a key to try again.\r\n");

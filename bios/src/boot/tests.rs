@@ -48,6 +48,27 @@ fn media_are_tried_in_order_and_the_first_that_is_bootable_boots() {
 }
 
 #[test]
+fn what_booted_and_gives_up_leaves_it_to_the_next_medium() {
+    let mut bus = cd(0, 4).with_disk(DiskKind::Hard, 2048);
+    bus.disks[1].data[510..512].copy_from_slice(&[0x55, 0xaa]);
+    bus.config.boot_order = std::vec![BootDevice::Hard, BootDevice::Cd];
+    let mut g = Guest::new(bus);
+    for _ in 0..2 {
+        assert_eq!(boot(&mut g), Some((0, 0x7c00, 0x80)));
+        let _ = g.trap(Service::Int18);
+        assert!(!g.cf(), "on with INT 19h");
+        assert_eq!(boot(&mut g), Some((0x7c0, 0, 0xe0)));
+        let _ = g.trap(Service::Int18);
+        assert_eq!(boot(&mut g), None);
+        let _ = g.trap(Service::Int18);
+        assert!(g.cf(), "a key is waited for");
+        g.set(0x1c, 0, 0, 0);
+        let _ = g.trap(Service::Key);
+        let _ = g.trap(Service::Int18);
+    }
+}
+
+#[test]
 fn nothing_to_boot_is_said_on_the_screen_and_a_key_tries_again() {
     let mut g = Guest::new(Mock::new().with_disk(DiskKind::Floppy, 2880));
     g.bus.disks[0].info.present = false;

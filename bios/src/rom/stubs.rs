@@ -242,12 +242,19 @@ const fn boot(a: &mut Rom) {
     a.bytes(&[0xfb]); // sti
     a.retf();
     a.place(nothing);
+    a.bytes(&[0x31, 0xc0]); // xor ax, ax
+    a.mov_sr(Ss, Ax);
+    a.mov_ri(Sp, 0x7c00);
     a.int(0x18);
     a.j(Always, again);
     wait_tail(a, again, wait, spin);
 
     a.org(INT18 as usize);
-    waiting(a, Service::Int18);
+    let (again, wait, spin) = (a.label_here(), a.label(), a.label());
+    trap(a, Service::Int18);
+    a.j(Carry, wait);
+    a.int(0x19);
+    wait_tail(a, again, wait, spin);
 }
 
 const fn services(a: &mut Rom) {

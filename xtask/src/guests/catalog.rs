@@ -27,6 +27,7 @@ pub const RECIPES: &[(&str, &str)] = &[
     ("memtest:64|32", "Debian's memtest86+ ISO"),
     ("grub-rescue:cd|floppy|disk", "GRUB's rescue images"),
     ("ipxe", "iPXE's ISO"),
+    ("xen:FLAVOUR", "Xen 4.17 with Debian's kernel as its dom0, and a disk with one partition"),
     ("u-boot:32|64", "U-Boot in place of the firmware, and a disk with one partition"),
     ("grub-pvh", "GRUB as a PVH guest, and the same disk"),
     ("netboot:FLAVOUR[:APPEND]", "iPXE's ISO and a TFTP server with Debian's kernel (QEMU only)"),
@@ -116,6 +117,7 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             let files = packages.unpacked("ipxe", Arch::Amd64)?;
             media.iso = Some(files.join("usr/lib/ipxe/ipxe.iso"));
         }
+        "xen" => media = foreign::xen(packages, rest)?,
         "u-boot" => media = foreign::u_boot(packages, rest)?,
         "grub-pvh" => media = foreign::grub_pvh(packages)?,
         "netboot" => {
