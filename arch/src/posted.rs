@@ -40,10 +40,10 @@ impl Posted {
         self.marks.fetch_or(OUTSTANDING, Ordering::SeqCst) & OUTSTANDING == 0
     }
 
-    /// Leaves marks of software's own.
+    /// Leaves marks of software's own; what was marked before.
     #[inline]
-    pub fn mark(&self, marks: u32) {
-        self.marks.fetch_or(marks, Ordering::Release);
+    pub fn mark(&self, marks: u32) -> u32 {
+        self.marks.fetch_or(marks, Ordering::Release)
     }
 
     /// Takes the marks, and the requests if they are among them.

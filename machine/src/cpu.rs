@@ -36,8 +36,8 @@ pub struct Cpu {
     pub stats: Stats,
     pub(crate) msrs: Msrs,
     pub(crate) cache: InsnCache,
-    /// An NMI waits.
-    pub(crate) nmi: bool,
+    /// NMIs that wait, 0 to 2.
+    pub(crate) nmis: u8,
     /// Interrupts are to be looked at before the next entry.
     pub(crate) attention: bool,
     /// When the local APIC's timer is due.
@@ -73,7 +73,7 @@ impl Cpu {
             stats: Stats::default(),
             msrs: Msrs::default(),
             cache: InsnCache::default(),
-            nmi: false,
+            nmis: 0,
             attention: true,
             lapic_due: None,
             lapic_page: LAPIC >> 12,
@@ -134,7 +134,7 @@ impl Cpu {
         self.lapic.reset();
         self.activity = if self.id == 0 { Activity::Running } else { Activity::WaitForSipi };
         self.msrs = Msrs::default();
-        self.nmi = false;
+        self.nmis = 0;
         self.attention = true;
         self.lapic_due = None;
         self.lapic_page = LAPIC >> 12;

@@ -316,7 +316,7 @@ impl Machine {
     fn halt<V: Vcpu>(&self, cpu: &Cpu, vcpu: &V) -> Resume {
         if self.is_pvh()
             && vcpu.rflags() & rflags::IF == 0
-            && !cpu.nmi
+            && cpu.nmis == 0
             && self.xen.as_ref().is_some_and(|xen| xen.set_down(cpu.id))
         {
             return Resume::Stop(Why::PowerOff);

@@ -19,6 +19,8 @@ pub const LOOK: u32 = 1 << 4;
 pub const UP: u32 = 1 << 5;
 /// There are level-triggered vectors, or illegal ones.
 pub const LEVEL: u32 = 1 << 6;
+/// Another non-maskable interrupt.
+pub const NMI_AGAIN: u32 = 1 << 7;
 
 /// What was in an inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,14 @@ pub struct Taken {
     pub edge: [u64; 4],
     /// Level-triggered vectors.
     pub level: [u64; 4],
+}
+
+impl Taken {
+    /// Non-maskable interrupts, 0 to 2.
+    #[must_use]
+    pub fn nmis(&self) -> u8 {
+        u8::from(self.flags & NMI != 0) + u8::from(self.flags & NMI_AGAIN != 0)
+    }
 }
 
 /// One vCPU's inbox. A CPU wants what it takes vectors from aligned to 64 bytes; Bochs wants a page.
@@ -68,9 +78,17 @@ impl Inbox {
         }
     }
 
-    /// Leaves [`NMI`], [`INIT`], [`UP`] or [`LOOK`].
+    /// Leaves [`INIT`], [`UP`] or [`LOOK`].
     pub fn raise(&self, flags: u32) {
         self.posted.mark(flags);
+    }
+
+    /// Leaves a non-maskable interrupt. Two are kept: the first would be in service by now if the vCPU had a CPU of its
+    /// own, and a CPU remembers one more meanwhile (SDM 3A "Handling Multiple NMIs").
+    pub fn nmi(&self) {
+        if self.posted.mark(NMI) & NMI != 0 {
+            self.posted.mark(NMI_AGAIN);
+        }
     }
 
     /// Leaves a start-up at page `page`.
@@ -115,5 +133,14 @@ mod tests {
         assert_eq!((taken.edge, taken.level), ([0, 2, 0, 0], [0, 0, 0, 1 << 63]));
         assert!(inbox.is_empty());
         assert_eq!(inbox.take(), Taken { flags: 0, edge: [0; 4], level: [0; 4] });
+    }
+
+    #[test]
+    fn of_non_maskable_interrupts_two_are_kept() {
+        let inbox = Inbox::default();
+        for (sent, kept) in [(0, 0), (1, 1), (2, 2), (3, 2)] {
+            (0..sent).for_each(|_| inbox.nmi());
+            assert_eq!(inbox.take().nmis(), kept, "{sent}");
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Machine {
                 }
                 inbox.post_level(message.vector);
             }
-            DeliveryMode::Nmi => inbox.raise(inbox::NMI),
+            DeliveryMode::Nmi => inbox.nmi(),
             DeliveryMode::Init => inbox.raise(inbox::INIT),
             DeliveryMode::StartUp if vcpu >= self.plugged() => return,
             DeliveryMode::StartUp => inbox.start_up(message.vector),
@@ -73,7 +73,7 @@ impl Machine {
     /// A non-maskable interrupt for a vCPU.
     pub(crate) fn post_nmi<H: Host>(&self, host: &H, vcpu: usize) {
         if let Some(inbox) = self.inboxes.get(vcpu) {
-            inbox.raise(inbox::NMI);
+            inbox.nmi();
             host.kick(vcpu);
         }
     }
@@ -103,7 +103,7 @@ impl Machine {
             Delivery::Ignored => {}
             Delivery::Accepted | Delivery::ExtInt => cpu.attention = true,
             Delivery::Nmi => {
-                cpu.nmi = true;
+                cpu.nmis = (cpu.nmis + 1).min(2);
                 cpu.attention = true;
             }
             Delivery::Init => self.inbox(cpu.id).raise(inbox::INIT),
@@ -126,7 +126,8 @@ impl Machine {
     /// Empties the inbox.
     #[inline(never)]
     fn drain<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
-        let Taken { flags, edge, level } = self.inbox(cpu.id).take();
+        let taken = self.inbox(cpu.id).take();
+        let Taken { flags, edge, level } = taken;
         cpu.attention = true;
         if cpu.activity == Activity::Polling {
             self.end_poll(cpu);
@@ -138,14 +139,16 @@ impl Machine {
         if flags & (inbox::EDGE | inbox::LEVEL) != 0 {
             cpu.lapic.accept_all(&edge, &level);
         }
-        if flags & inbox::NMI != 0 {
-            cpu.nmi = true;
+        if flags & (inbox::NMI | inbox::NMI_AGAIN) != 0 {
+            // While one is in service, only one more is remembered.
+            let in_service = vcpu.blocking().nmi || vcpu.pending_event() == Some(Event::NMI);
+            cpu.nmis = (cpu.nmis + taken.nmis()).min(if in_service { 1 } else { 2 });
         }
         if flags & inbox::INIT != 0 {
             cpu.lapic.init();
             cpu.apic_shown = false;
             self.publish_address(cpu);
-            cpu.nmi = false;
+            cpu.nmis = 0;
             cpu.lapic_due = None;
             reset::init(vcpu);
             let bsp = cpu.lapic.base() & 1 << 8 != 0;
@@ -236,7 +239,7 @@ impl Machine {
         let upcall = self.pending_upcall(cpu);
         let waiting = extint || vector.is_some() || upcall.is_some();
         if cpu.activity == Activity::Halted {
-            let wakes = cpu.nmi || (waiting && enabled);
+            let wakes = cpu.nmis > 0 || (waiting && enabled);
             if !wakes {
                 return false;
             }
@@ -247,14 +250,14 @@ impl Machine {
             }
         }
         if cpu.activity == Activity::WaitForDisk {
-            let wakes = self.disk_ready() || cpu.nmi || (waiting && enabled);
+            let wakes = self.disk_ready() || cpu.nmis > 0 || (waiting && enabled);
             if !wakes {
                 return false;
             }
             cpu.activity = Activity::Running;
         }
         if cpu.activity == Activity::Polling {
-            let wakes = cpu.nmi || (waiting && enabled) || vcpu.pending_event().is_some();
+            let wakes = cpu.nmis > 0 || (waiting && enabled) || vcpu.pending_event().is_some();
             if !wakes {
                 return false;
             }
@@ -270,8 +273,8 @@ impl Machine {
             return true;
         }
         let mut upcall_waits = upcall.is_some();
-        if cpu.nmi && !blocking.nmi && !blocking.shadow {
-            cpu.nmi = false;
+        if cpu.nmis > 0 && !blocking.nmi && !blocking.shadow {
+            cpu.nmis -= 1;
             vcpu.inject(Some(Event::NMI));
         } else if waiting && enabled && !blocking.shadow {
             let vector = match upcall {
@@ -317,7 +320,7 @@ impl Machine {
     fn ask_for_window<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V, waiting: bool, delivers: bool) {
         let none = waiting || delivers;
         let masked = if none { 0 } else { cpu.lapic.held_back_class().unwrap_or(0) };
-        vcpu.request_window(waiting, cpu.nmi, masked);
+        vcpu.request_window(waiting, cpu.nmis > 0, masked);
     }
 
     /// The 8259A's vector, and its pin afterwards.

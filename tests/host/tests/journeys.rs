@@ -114,6 +114,35 @@ fn hlt_parks_a_vcpu_and_an_interrupt_wakes_it() {
 }
 
 #[test]
+fn of_nmis_that_come_together_one_is_taken_and_one_remembered() {
+    let send = |guest: &Guest, count: usize| {
+        let mode = DeliveryMode::Nmi;
+        let message = Message { dest: 0, logical: false, mode, vector: 0, level: false };
+        (0..count).for_each(|_| guest.machine.send(&guest.host, &message));
+    };
+    // Before the first is taken, and while it is in service: how many come in all.
+    for (before, while_served, all) in
+        [(1, 0, 1), (2, 0, 2), (3, 0, 2), (1, 1, 2), (1, 3, 2), (2, 2, 2)]
+    {
+        let mut guest = Guest::with(Setup::default());
+        send(&guest, before);
+        assert_eq!(guest.enter(0), Some(Some(Event::NMI)));
+        guest.vcpus[0].set_blocking(Blocking { shadow: false, nmi: true });
+        send(&guest, while_served);
+        assert_eq!(guest.enter(0), Some(None), "one is in service");
+        assert_eq!(guest.vcpus[0].window.1, all > 1, "a window is asked for");
+        let mut taken = 1;
+        for _ in 0..3 {
+            // IRET.
+            guest.vcpus[0].set_blocking(Blocking { shadow: false, nmi: false });
+            assert_eq!(guest.exit(Exit::NmiWindow), None);
+            taken += u32::from(guest.enter(0) == Some(Some(Event::NMI)));
+        }
+        assert_eq!(taken, all, "{before} before, {while_served} while one was served");
+    }
+}
+
+#[test]
 fn hlt_without_interrupts_sleeps_until_an_nmi() {
     let mut guest = Guest::with(Setup { vcpus: 2, ..Setup::default() });
     guest.vcpus[0].set_rflags(2);
