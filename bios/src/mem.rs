@@ -174,8 +174,9 @@ impl Runs {
         self.runs.get(..self.count).unwrap_or(&[])
     }
 
-    /// Whether all of it is RAM that the host may fill directly.
+    /// Whether all of it is RAM that the host may fill directly. Disks move words of two bytes.
     pub fn plain(&self, ram: &GuestRam) -> bool {
-        self.as_slice().iter().all(|run| plain(ram, run.at, run.bytes.into()))
+        let even = |run: &MemRun| (run.at.0 | u64::from(run.bytes)) & 1 == 0;
+        self.as_slice().iter().all(|run| even(run) && plain(ram, run.at, run.bytes.into()))
     }
 }

@@ -88,7 +88,7 @@ pub struct DiskRequest<'a> {
     pub write: bool,
     /// First 512-byte block. The request ends inside the medium.
     pub block: u64,
-    /// Memory, in order; the sum is a multiple of 512.
+    /// Memory, in order; the sum is a multiple of 512, and each begins and ends at an even address.
     pub memory: &'a [MemRun],
 }
 

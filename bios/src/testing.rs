@@ -215,6 +215,10 @@ impl Platform for Mock {
         let disk = &mut self.disks[usize::from(request.disk)];
         let mut at = request.block as usize * 512;
         for run in request.memory {
+            // As the host's disks, which move words.
+            if (run.at.0 | u64::from(run.bytes)) & 1 != 0 {
+                return DiskStatus::Error(DiskError::Medium);
+            }
             let Some(data) = disk.data.get_mut(at..at + run.bytes as usize) else {
                 return DiskStatus::Error(DiskError::OutOfRange);
             };

@@ -30,6 +30,24 @@ fn a_chs_read_lands_in_the_buffer_and_returns_the_count() {
 }
 
 #[test]
+fn a_buffer_may_lie_at_an_odd_address() {
+    // DOS reads into a program's own buffer; across pages here.
+    for delay in [0, 2] {
+        let mut g = guest();
+        g.bus.delay = delay;
+        g.cpu.es = Segment::real_data(0x1000);
+        while g.set(0x0205, 0xf13, 0x0102, 0x0080).trap(Service::Int13) == Outcome::Wait {}
+        assert_eq!(call(&mut g, 0x0205, 0xf13, 0x0102, 0x0080), (0, false));
+        let first = g.bus.u32(0x1_0f13);
+        assert_eq!(g.bus.u32(0x1_0f13 + 4 * 512), first + 4);
+        // And back, one sector on.
+        assert_eq!(call(&mut g, 0x0304, 0xf13, 0x0103, 0x0080), (0, false));
+        assert_eq!(call(&mut g, 0x0201, 0x200, 0x0103, 0x0080), (0, false));
+        assert_eq!(g.bus.u32(0x1_0200), first, "written from the odd buffer");
+    }
+}
+
+#[test]
 fn a_pending_host_disk_parks_the_caller_with_interrupts_open() {
     let mut g = guest();
     g.bus.delay = 2;

@@ -1,5 +1,5 @@
-//! Sectors between a disk and the caller's buffer: straight into guest RAM where the buffer is RAM, in
-//! pieces through a buffer that no guest sees where it is not (video memory, upper memory blocks).
+//! Sectors between a disk and the caller's buffer: straight into guest RAM where the buffer is RAM at an even
+//! address, in pieces through a buffer that no guest sees where it is not (video memory, upper memory blocks).
 
 use super::{Drive, chs, failed, status};
 use crate::caller::Call;
