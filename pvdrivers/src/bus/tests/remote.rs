@@ -21,13 +21,17 @@ fn both() -> Both {
 }
 
 impl Both {
-    fn arrive(&mut self, dom: DomId) -> Vec<DeviceId> {
+    fn base_nodes(&mut self, dom: DomId) {
         let spec = DomainSpec {
             domid: dom,
             uuid: format!("29a2ee29-6525-4bb6-b55d-f294a619{:04x}", dom.0),
             ..domain(DomainKind::Hvm)
         };
         create_domain(&mut self.store.local(self.base), &spec).unwrap();
+    }
+
+    fn arrive(&mut self, dom: DomId) -> Vec<DeviceId> {
+        self.base_nodes(dom);
         let own = (dom == USER).then(|| DeviceSpec { back_domid: DRIVER, ..disk() });
         self.remotes.arrive(&mut self.store, self.base, dom, own).unwrap()
     }
@@ -91,4 +95,59 @@ fn whoever_goes_takes_the_others_nodes_along_and_brings_them_back() {
         let state = format!("{FRONT}/state");
         assert_eq!(t.store.local(t.base).read(&state).as_deref(), Some("1"));
     }
+}
+
+#[test]
+fn a_driver_domain_that_goes_takes_all_that_it_serves_and_nothing_of_another_one() {
+    const OTHER: DomId = DomId(8);
+    let mut t = both();
+    for dom in [USER, DRIVER, OTHER] {
+        t.base_nodes(dom);
+    }
+    let devices = [(DRIVER, 51728), (DRIVER, 51744), (OTHER, 51760)].map(|(back_domid, devid)| {
+        let spec = disk();
+        DeviceSpec { back_domid, id: DeviceId { devid, ..spec.id }, ..spec }
+    });
+    let there = |t: &mut Both| {
+        devices.each_ref().map(|device| {
+            let mut base = t.store.local(t.base);
+            let both = [device.front_path(), device.back_path()];
+            both.map(|path| base.read(&path).is_some())
+        })
+    };
+    let ids = devices.each_ref().map(|device| device.id);
+    let Both { store, base, remotes } = &mut t;
+    assert_eq!(remotes.arrive(store, *base, USER, devices.clone()).unwrap(), []);
+    assert_eq!(remotes.arrive(store, *base, OTHER, []).unwrap(), ids[2..]);
+    assert_eq!(remotes.arrive(store, *base, DRIVER, []).unwrap(), ids[..2]);
+    assert_eq!(there(&mut t), [[true; 2]; 3]);
+    t.depart(DRIVER);
+    assert_eq!(there(&mut t), [[false; 2], [false; 2], [true; 2]]);
+    t.base_nodes(DRIVER);
+    let Both { store, base, remotes } = &mut t;
+    assert_eq!(remotes.arrive(store, *base, DRIVER, []).unwrap(), ids[..2]);
+    assert_eq!(there(&mut t), [[true; 2]; 3]);
+    t.depart(USER);
+    assert_eq!(there(&mut t), [[false; 2]; 3], "no directory of a guest that died stays behind");
+}
+
+#[test]
+fn a_driver_domain_that_fills_the_directory_of_a_device_to_come_does_not_hinder_it() {
+    let mut t = both();
+    t.arrive(USER);
+    t.arrive(DRIVER);
+    t.depart(USER);
+    let driver = t.store.connect(DRIVER);
+    // What it owns beside counts as well.
+    for own in ["attr", "control", "data", "device", "drivers", "error", "feature"] {
+        t.store.local(t.base).remove(&format!("/local/domain/7/{own}")).unwrap();
+    }
+    let write = |n: u32| {
+        let path = Path::parse(format!("{BACK}/{n}").as_bytes(), DRIVER).unwrap();
+        t.store.write(driver, TxId::NONE, &path, b"")
+    };
+    assert!((0..Quota::GUEST.nodes).map(write).any(|written| written.is_err()), "to its quota");
+    assert_eq!(t.arrive(USER), [disk().id]);
+    assert_eq!(t.there(), (true, true));
+    assert!(t.store.local(t.base).read(&format!("{BACK}/0")).is_none());
 }
