@@ -6,6 +6,8 @@
 /// Largest order: 2^18 frames of 4 KiB are 1 GiB.
 pub const MAX_ORDER: usize = 18;
 const ORDERS: usize = MAX_ORDER + 1;
+/// Runs of up to 2 MiB are short.
+const SHORT_ORDER: usize = 9;
 const LEVELS: usize = 5;
 const BITS: usize = 64;
 /// Most frames that it knows of: 4 TiB of 4 KiB each.
@@ -154,18 +156,20 @@ impl<'a> Buddy<'a> {
         }
     }
 
-    /// Takes `count` frames in a row, the first a multiple of `align`: out of a block that holds them all, else
-    /// the highest such run. Give them back with [`Buddy::free_range`].
+    /// Takes `count` frames in a row, the first a multiple of `align`: short ones out of a block that holds them, long
+    /// ones, such as guests' memory, as high as there is such a run, so that they lie close together. Give them
+    /// back with [`Buddy::free_range`].
     pub fn alloc_run(&mut self, count: usize, align: usize) -> Option<usize> {
         assert!(count > 0 && align.is_power_of_two());
         let order = count.max(align).next_power_of_two().trailing_zeros() as usize;
-        if order <= MAX_ORDER
+        // The search below passes what is taken run by run, which takes long below a guest of many gigabytes if the
+        // run is short.
+        if order <= SHORT_ORDER
             && let Some(frame) = self.alloc(order, Prefer::High)
         {
             self.free_range(frame + count, frame + (1 << order));
             return Some(frame);
         }
-        // What is taken is passed run by run, which takes long below a guest of many gigabytes.
         let mut start = self.frames.checked_sub(count)? & !(align - 1);
         'candidate: loop {
             let mut at = start;
@@ -260,6 +264,18 @@ mod tests {
         assert_eq!(buddy.alloc(0, Prefer::Below(256)), Some(0));
         assert_eq!(buddy.alloc(9, Prefer::Below(256)), None);
         assert_eq!(buddy.free_frames(), 998);
+    }
+
+    #[test]
+    fn memories_of_guests_lie_so_that_as_many_as_possible_fit() {
+        // Two of 256 MiB in 560 MiB.
+        let (first, end) = (1000, 143_360);
+        let mut bits = storage(end);
+        let mut buddy = Buddy::new(&mut bits, end);
+        buddy.free_range(first, end);
+        assert_eq!(buddy.alloc_run(65_536, 512), Some(77_824));
+        assert!(buddy.alloc_run(3, 1).is_some_and(|frame| frame >= first));
+        assert!(buddy.alloc_run(65_536, 512).is_some_and(|frame| frame < 77_824));
     }
 
     #[test]
