@@ -19,6 +19,7 @@ use crate::domain::backend::{Backend, Svm, Vmx};
 use crate::domain::build::Builder;
 use crate::domain::{fpu, sched};
 use crate::mem::{self, paging};
+use crate::monitor::channel;
 
 /// Bytes of the boot CPU's stack once there is memory: a board passes through it by value.
 const STACK: u64 = 2 << 20;
@@ -65,7 +66,7 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
     let mut domains = Vec::new();
     for config in &configs {
         if let Some(why) = unserved(config, &configs) {
-            log::error!("{}: {why}", config.name);
+            refuse(&config.name, format_args!("{}: {why}", config.name));
             continue;
         }
         let before = mem::in_use();
@@ -76,7 +77,7 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
                 domain.overhead.store(own, Ordering::Relaxed);
                 domains.push(domain);
             }
-            Err(why) => log::error!("{}: {why}", config.name),
+            Err(why) => refuse(&config.name, format_args!("{}: {why}", config.name)),
         }
     }
     if domains.is_empty() {
@@ -86,20 +87,33 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
     sched::run(domains, files, cpu)
 }
 
+/// Tells of a guest that will not run.
+fn refuse(name: &str, why: core::fmt::Arguments<'_>) {
+    log::error!("{why}");
+    channel::refused(name, why);
+}
+
 fn is_config(file: &Entry) -> bool {
-    file.name.starts_with("guests/") && file.name.ends_with(".cfg")
+    file_stem(&file.name).is_some()
+}
+
+/// The NAME of `guests/NAME.cfg`.
+fn file_stem(name: &str) -> Option<&str> {
+    name.strip_prefix("guests/")?.strip_suffix(".cfg")
 }
 
 /// The guests' configurations that can be read; what is wrong with the others is logged.
 fn configs(files: &[Entry]) -> Vec<GuestConfig> {
     let read = |entry: &Entry| {
+        let name = file_stem(&entry.name)?;
         let Ok(text) = core::str::from_utf8(entry.bytes) else {
-            log::error!("{}: not UTF-8 text", entry.name);
+            refuse(name, format_args!("{}: not UTF-8 text", entry.name));
             return None;
         };
-        GuestConfig::parse(&entry.name, text).map_err(|error| log::error!("{error}")).ok()
+        let config = GuestConfig::parse(&entry.name, text);
+        config.map_err(|error| refuse(name, format_args!("{error}"))).ok()
     };
-    files.iter().filter(|file| is_config(file)).filter_map(read).collect()
+    files.iter().filter_map(read).collect()
 }
 
 /// Why one of a guest's devices cannot be served by the guest that its configuration names.

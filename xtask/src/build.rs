@@ -131,14 +131,20 @@ pub fn cargo_bare(dir: &Path, script: &Path, name: &str, offline: bool) -> Resul
     Ok(Bare { cargo, out: target.join(TARGET).join("release") })
 }
 
+/// Whether a file may be the hypervisor's image.
+pub fn check(given: &Path) -> Result<()> {
+    let start = std::fs::read(given)
+        .with_context(|| format!("the hypervisor {} cannot be read", given.display()))?;
+    if !start.starts_with(b"\x7fELF") {
+        bail!("{} is no image of the hypervisor (not an ELF file)", given.display());
+    }
+    Ok(())
+}
+
 /// The hypervisor's ELF image: the one that is given, or what the sources build.
 pub fn hypervisor(given: Option<&Path>, offline: bool) -> Result<PathBuf> {
     if let Some(given) = given {
-        let start = std::fs::read(given)
-            .with_context(|| format!("the hypervisor {} cannot be read", given.display()))?;
-        if !start.starts_with(b"\x7fELF") {
-            bail!("{} is no image of the hypervisor (not an ELF file)", given.display());
-        }
+        check(given)?;
         return Ok(std::path::absolute(given)?);
     }
     let script = paths::root().join("hv/link.ld");

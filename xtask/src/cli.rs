@@ -195,7 +195,7 @@ pub struct GuestArgs {
 
 /// Options of `run`.
 #[derive(Args, Debug, Clone)]
-#[command(after_long_help = EXIT_STATUS)]
+#[command(after_long_help = EXIT_STATUS, allow_negative_numbers = true)]
 pub struct RunArgs {
     /// What boots.
     #[command(flatten)]

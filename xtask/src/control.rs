@@ -75,6 +75,21 @@ pub enum GuestVerdict {
     Crash(String),
     /// A command ended it.
     Destroyed,
+    /// The hypervisor does not build it.
+    Refused(String),
+}
+
+impl GuestVerdict {
+    /// As the control channel says it.
+    pub fn words(&self) -> String {
+        match self {
+            GuestVerdict::PowerOff => "poweroff".into(),
+            GuestVerdict::Reboot => "reboot".into(),
+            GuestVerdict::Destroyed => "destroyed".into(),
+            GuestVerdict::Crash(why) => format!("crash: {why}"),
+            GuestVerdict::Refused(why) => format!("refused: {why}"),
+        }
+    }
 }
 
 /// Reads one line. `None`: it is no control line.
@@ -141,7 +156,11 @@ fn verdict(text: &str) -> Option<GuestVerdict> {
         "poweroff" => GuestVerdict::PowerOff,
         "reboot" => GuestVerdict::Reboot,
         "destroyed" => GuestVerdict::Destroyed,
-        _ => GuestVerdict::Crash(unescape(text.strip_prefix("crash:")?)),
+        _ => match text.split_once(':')? {
+            ("crash", why) => GuestVerdict::Crash(unescape(why)),
+            ("refused", why) => GuestVerdict::Refused(unescape(why)),
+            _ => return None,
+        },
     })
 }
 
@@ -355,6 +374,13 @@ mod tests {
             Report::Verdict {
                 name: "a".into(),
                 verdict: GuestVerdict::Crash("triple fault".into())
+            }
+        );
+        assert_eq!(
+            parsed("@verdict a refused:a: no such disk"),
+            Report::Verdict {
+                name: "a".into(),
+                verdict: GuestVerdict::Refused("a: no such disk".into())
             }
         );
         assert_eq!(

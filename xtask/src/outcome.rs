@@ -11,6 +11,8 @@ pub enum Verdict {
     Passed(String),
     /// A guest crashed.
     Crashed(String),
+    /// The hypervisor does not build a guest: its configuration or its media cannot be.
+    Refused(String),
     /// Time ran out.
     TimedOut(String),
     /// The hypervisor or the emulator failed.
@@ -26,6 +28,7 @@ impl Verdict {
     pub fn code(&self) -> u8 {
         match self {
             Verdict::Passed(_) => 0,
+            Verdict::Refused(_) => 2,
             Verdict::Crashed(_) => 3,
             Verdict::TimedOut(_) => 4,
             Verdict::HostFailed(_) => 5,
@@ -38,6 +41,7 @@ impl Verdict {
     pub fn words(&self) -> (&'static str, &str) {
         match self {
             Verdict::Passed(why) => ("passed", why),
+            Verdict::Refused(why) => ("refused", why),
             Verdict::Crashed(why) => ("crashed", why),
             Verdict::TimedOut(why) => ("timeout", why),
             Verdict::HostFailed(why) => ("host-failed", why),
@@ -94,6 +98,8 @@ pub struct Outcome {
     pub log: Vec<String>,
     /// What the monitor answered to commands; it is in the log, too.
     pub answers: Vec<String>,
+    /// Whether the picture that was asked for has been written.
+    pub pictured: anyhow::Result<()>,
     /// Instructions executed, where they were counted.
     pub instructions: Option<u64>,
     /// The same at each step that asked for it.

@@ -1,6 +1,7 @@
 //! `cargo xtask run`: from options to a plan, from a plan to a running machine and its outcome.
 
 use crate::cli::{GuestArgs, RunArgs};
+use crate::control::GuestVerdict;
 use crate::emulator::{Machine, bochs, probe, qemu};
 use crate::exec::say;
 use crate::guests::packages::Packages;
@@ -43,6 +44,13 @@ pub fn command(args: &RunArgs, matches: &ArgMatches) -> Result<u8> {
         return Ok(0);
     }
     let steps = steps(args, matches).map_err(usage)?;
+    check_outputs(args).map_err(usage)?;
+    if let Some(given) = &args.guest.hypervisor {
+        build::check(given).map_err(usage)?;
+    }
+    if !args.bare {
+        probe::check(&host(args)).map_err(usage)?;
+    }
     let packages = Packages::open(args.guest.offline)?;
     let mut plan = plan_without_steps(&args.guest, &packages)?;
     for guest in &plan.guests {
@@ -309,6 +317,25 @@ fn steps(args: &RunArgs, matches: &ArgMatches) -> Result<Vec<Step>> {
     Ok(found.into_iter().map(|(_, step)| step).collect())
 }
 
+/// A file that cannot be written is better known before a long run than after it.
+fn check_outputs(args: &RunArgs) -> Result<()> {
+    let files = [
+        ("--serial-log", &args.serial_log),
+        ("--screen-text", &args.screen_text),
+        ("--screenshot", &args.screenshot),
+    ];
+    for (option, place) in files {
+        let Some(place) = place else { continue };
+        let new = !place.exists();
+        let opened = fs::OpenOptions::new().append(true).create(true).open(place);
+        opened.map_err(|error| anyhow!("{option} {}: {error}", place.display()))?;
+        if new {
+            let _ = fs::remove_file(place);
+        }
+    }
+    Ok(())
+}
+
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
@@ -325,10 +352,8 @@ fn write_files(args: &RunArgs, plan: &Plan, outcome: &mut Outcome) -> Result<()>
         let text = guest.screen.rows().join("\n") + "\n";
         fs::write(place, text).with_context(|| format!("cannot write {}", place.display()))?;
     }
-    if let Some(place) = &args.screenshot
-        && !place.exists()
-    {
-        say(format!("there is no picture: {} was not written", paths::show(place)));
+    if let (Some(place), Err(error)) = (&args.screenshot, &outcome.pictured) {
+        say(format!("{} was not written: {error:#}", paths::show(place)));
     }
     Ok(())
 }
@@ -362,7 +387,7 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> serde_json::Value {
             let log = outcome.guests.get(&guest.name);
             serde_json::json!({
                 "name": guest.name,
-                "verdict": log.and_then(|log| log.verdict.as_ref()).map(|it| format!("{it:?}")),
+                "verdict": log.and_then(|log| log.verdict.as_ref()).map(GuestVerdict::words),
                 "reboots": log.map_or(0, |log| log.reboots),
                 "exits": log.map(|log| &log.exits),
             })

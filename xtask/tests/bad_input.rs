@@ -76,6 +76,28 @@ fn memory_and_vcpus_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn what_a_run_cannot_give_is_refused_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bootable = vec![0; 65_536];
+    bootable[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let disk = file(dir.path(), "disk", &bootable);
+    for option in ["--serial-log", "--screen-text", "--screenshot"] {
+        refused(&["--disk", &disk, option, "/nowhere/x"], &format!("{option} /nowhere/x: "));
+    }
+    let log = dir.path().join("log");
+    refused(&["--disk", &disk, "--serial-log", &log.display().to_string(), "--vcpus", "0"], "1 to");
+    assert!(!log.exists());
+    refused(&["--disk", &disk, "--hypervisor", "/nowhere/x"], "cannot be read");
+    refused(&["--disk", &disk, "--hypervisor", &disk], "no image of the hypervisor");
+    refused(&["--disk", &disk, "--emulator", "bochs", "--vendor", "svm"], "use --emulator qemu");
+    refused(&["--disk", &disk, "--emulator", "bochs", "--accel", "kvm"], "leave out --emulator");
+    let vmx = ["--vendor", "vmx", "--emulator", "qemu", "--accel", "tcg"];
+    refused(&[&["--disk", &disk], &vmx[..]].concat(), "use --emulator bochs");
+    refused(&["--disk", &disk, "--wait", "-1"], "--wait -1: give a number");
+    refused(&["--disk", &disk, "--vcpus", "-1"], "invalid value '-1'");
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_with_file_line_and_what_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let config = |text: &str| file(dir.path(), "a.cfg", text.as_bytes());

@@ -192,6 +192,11 @@ pub fn report<B: Backend>(domain: &Domain<B>) {
     }
 }
 
+/// A guest that is not built. It is known by its configuration's file where that cannot be read.
+pub fn refused(name: &str, why: core::fmt::Arguments<'_>) {
+    send(format_args!("@verdict {name} refused:{}", Escaped(&format!("{why}"))));
+}
+
 /// A guest has ended.
 pub fn verdict<B: Backend>(domain: &Domain<B>, why: Why) {
     let text = match why {

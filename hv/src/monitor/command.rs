@@ -56,6 +56,26 @@ const COMMANDS: [(&str, &str); 34] = [
     ("GUEST", "is a name or `NUMBER:`; without it the guest in focus, and vCPU 0"),
 ];
 
+/// Commands that take nothing but a guest: what else follows is meant as one, and the guest in focus must not
+/// stand in for it.
+const ALONE: [&str; 15] = [
+    "info",
+    "exits",
+    "regs",
+    "screen",
+    "pause",
+    "resume",
+    "reset",
+    "destroy",
+    "shutdown",
+    "reboot",
+    "poweroff",
+    "xenstore-ls",
+    "nmi",
+    "limits",
+    "quit",
+];
+
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -165,7 +185,7 @@ pub fn run<B: Backend>(
         "list" => return list(world, focus, out),
         "net" => return Ok(out.write_str(&crate::domain::net::report())?),
         "log" => return log(out, words.number(2, false)?),
-        "quit" => power::stop(Code::Clean),
+        "quit" if words.peek().is_none() => power::stop(Code::Clean),
         "info" if words.peek().is_none() => return host(world, out),
         "focus" => {
             let word = words.next().ok_or(USAGE)?;
@@ -176,6 +196,9 @@ pub fn run<B: Backend>(
         _ => {}
     }
     let (domain, vcpu) = target(world, focus, &mut words)?;
+    if let (true, Some(word)) = (ALONE.contains(&command), words.peek()) {
+        return Err(Refusal::Told(alloc::format!("there is no guest {word:?}; see list")));
+    }
     // A panic in here, too, ends that guest only.
     let looks = matches!(command, "regs" | "stack" | "mem" | "disas" | "trace");
     if looks {

@@ -43,6 +43,22 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// A process that does nothing, with the control channel to talk to it.
+    #[cfg(test)]
+    pub fn idle(control: Stream) -> Machine {
+        let dir = tempfile::tempdir().expect("a directory");
+        Machine {
+            child: std::process::Command::new("sleep").arg("60").spawn().expect("sleep starts"),
+            console: None,
+            control: Some(control),
+            qmp: None,
+            log: dir.path().join("log"),
+            _dir: dir,
+            _terminal: None,
+            says_how_it_ended: true,
+        }
+    }
+
     /// QEMU's monitor, where it stands for the guest's keyboard and screen: without hypervisor.
     pub fn guest_qmp(&mut self, bare: bool) -> Option<&mut qmp::Qmp> {
         if bare { self.qmp.as_mut() } else { None }

@@ -103,8 +103,25 @@ pub struct Choice {
     pub vendor: Vendor,
 }
 
+/// Refuses what no machine could give, before anything is built or installed for it.
+pub fn check(host: &Host) -> Result<()> {
+    if host.emulator == Emulator::Bochs && host.accel == Accel::Kvm {
+        bail!("--accel kvm is QEMU's: leave out --emulator bochs");
+    }
+    if host.emulator == Emulator::Bochs && host.vendor == Vendor::Svm {
+        bail!("interrupts do not reach guests under SVM in Bochs: use --emulator qemu for svm");
+    }
+    if (host.emulator, host.vendor, host.accel) == (Emulator::Qemu, Vendor::Vmx, Accel::Tcg) {
+        bail!("{NO_VMX}");
+    }
+    Ok(())
+}
+
+const NO_VMX: &str = "QEMU without KVM has no VMX: use --emulator bochs (or auto) for --vendor vmx";
+
 /// Chooses, and says why when what was asked for cannot be had.
 pub fn choose(host: &Host) -> Result<Choice> {
+    check(host)?;
     let choice = |emulator, accel, vendor| Ok(Choice { emulator, accel, vendor });
     let wants_kvm = host.accel == Accel::Kvm
         || (host.accel == Accel::Auto
@@ -112,12 +129,6 @@ pub fn choose(host: &Host) -> Result<Choice> {
             && host.cpu_model.is_none()
             && !host.icount);
     if host.emulator == Emulator::Bochs {
-        if host.accel == Accel::Kvm {
-            bail!("--accel kvm is QEMU's: leave out --emulator bochs");
-        }
-        if host.vendor == Vendor::Svm {
-            bail!("interrupts do not reach guests under SVM in Bochs: use --emulator qemu for svm");
-        }
         return choice(Emulator::Bochs, Accel::Tcg, Vendor::Vmx);
     }
     if wants_kvm && find("qemu-system-x86_64").is_some() {
@@ -138,9 +149,7 @@ pub fn choose(host: &Host) -> Result<Choice> {
         return Err(anyhow::anyhow!("qemu-system-x86_64 is not installed")).context("--accel kvm");
     }
     match (host.vendor, host.emulator) {
-        (Vendor::Vmx, Emulator::Qemu) => {
-            bail!("QEMU without KVM has no VMX: use --emulator bochs (or auto) for --vendor vmx")
-        }
+        (Vendor::Vmx, Emulator::Qemu) => bail!("{NO_VMX}"),
         (Vendor::Vmx, _) => choice(Emulator::Bochs, Accel::Tcg, Vendor::Vmx),
         _ => choice(Emulator::Qemu, Accel::Tcg, Vendor::Svm),
     }

@@ -3,8 +3,9 @@
 use super::packages::{Arch, Packages};
 use super::{Media, debian, ext4, foreign, iso, linux, media_dir, selfcheck};
 use crate::paths;
+use crate::run::Usage;
 use crate::setup::{self, Need};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::path::PathBuf;
 
@@ -97,7 +98,9 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             let name = match rest {
                 "64" => "memtest86+x64.iso",
                 "32" => "memtest86+ia32.iso",
-                _ => bail!("memtest is `memtest:64` or `memtest:32`, not `{recipe}`"),
+                _ => {
+                    bail!(Usage(anyhow!("memtest is `memtest:64` or `memtest:32`, not `{recipe}`")))
+                }
             };
             let files = packages.unpacked("memtest86+", Arch::Amd64)?;
             media.iso = Some(files.join("usr/lib/memtest86+").join(name));
@@ -110,7 +113,7 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
                 "floppy" => media.floppy = Some(files.join("grub-rescue-floppy.img")),
                 // The ISO is a hybrid: written to a disk or USB stick it boots from its MBR.
                 "disk" => media.disks.push(files.join("grub-rescue-cdrom.iso")),
-                _ => bail!("grub-rescue comes as cd, floppy or disk, not `{rest}`"),
+                _ => bail!(Usage(anyhow!("grub-rescue is cd, floppy or disk, not `{rest}`"))),
             }
         }
         "ipxe" => {
@@ -159,7 +162,8 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
         }
         _ => {
             let names: Vec<&str> = RECIPES.iter().map(|(name, _)| *name).collect();
-            bail!("there is no recipe `{recipe}`; there are:\n    {}", names.join("\n    "));
+            let names = names.join("\n    ");
+            bail!(Usage(anyhow!("there is no recipe `{recipe}`; there are:\n    {names}")));
         }
     }
     Ok(media)

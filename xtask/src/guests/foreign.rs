@@ -2,7 +2,8 @@
 
 use super::packages::{Arch, Packages};
 use super::{Media, iso, linux, media_dir, write_if_changed};
-use anyhow::{Context, Result, bail};
+use crate::run::Usage;
+use anyhow::{Context, Result, anyhow, bail};
 use flate2::read::GzDecoder;
 use std::fs::File;
 use std::io::Read;
@@ -46,7 +47,7 @@ pub fn u_boot(packages: &Packages, bits: &str) -> Result<Media> {
     let board = match bits {
         "32" => "qemu-x86",
         "64" => "qemu-x86_64",
-        _ => bail!("u-boot is `u-boot:32` or `u-boot:64`, not `u-boot:{bits}`"),
+        _ => bail!(Usage(anyhow!("u-boot is `u-boot:32` or `u-boot:64`, not `u-boot:{bits}`"))),
     };
     let files = packages.unpacked("u-boot-qemu", Arch::Amd64)?;
     let rom = files.join("usr/lib/u-boot").join(board).join("u-boot.rom");

@@ -2,7 +2,8 @@
 
 use super::packages::{Arch, Packages};
 use super::{initramfs, iso};
-use anyhow::{Context, Result, bail};
+use crate::run::Usage;
+use anyhow::{Context, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,8 @@ pub const FLAVOURS: &[Flavour] = &[
 pub fn flavour(name: &str) -> Result<Flavour> {
     let Some(found) = FLAVOURS.iter().find(|flavour| flavour.name == name) else {
         let names: Vec<&str> = FLAVOURS.iter().map(|flavour| flavour.name).collect();
-        bail!("there is no kernel flavour `{name}`; there are: {}", names.join(", "));
+        let names = names.join(", ");
+        bail!(Usage(anyhow!("there is no kernel flavour `{name}`; there are: {names}")));
     };
     Ok(*found)
 }

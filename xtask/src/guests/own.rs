@@ -2,8 +2,9 @@
 //! boot as hard disks.
 
 use crate::exec::say;
+use crate::run::Usage;
 use crate::{build, exec, paths};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use std::fs;
 use std::path::PathBuf;
@@ -56,7 +57,8 @@ pub fn program(name: &str, offline: bool) -> Result<Vec<u8>> {
 fn build(name: &str, offline: bool) -> Result<Vec<u8>> {
     let names = names()?;
     if !names.iter().any(|known| known == name) {
-        bail!("there is no guest `{name}` in tests/guests; there are: {}", names.join(", "));
+        let names = names.join(", ");
+        bail!(Usage(anyhow!("there is no guest `{name}` in tests/guests; there are: {names}")));
     }
     let dir = paths::root().join("tests/guests");
     let mut bare = build::cargo_bare(&dir, &dir.join("link.ld"), "guest-kernels", offline)?;

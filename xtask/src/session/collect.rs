@@ -16,7 +16,7 @@ impl Session<'_> {
         self.ask_for_screens();
         if let (Some(qmp), Some(place)) = (self.machine.guest_qmp(self.plan.bare), &self.screenshot)
         {
-            let _ = qmp.screenshot(place);
+            self.outcome.pictured = qmp.screenshot(place);
         }
         if self.control.is_some() {
             let names: Vec<String> = self.outcome.guests.keys().cloned().collect();
@@ -37,7 +37,7 @@ impl Session<'_> {
         if let Some(place) = self.screenshot.clone()
             && let Some(picture) = &mut self.first_guest().picture
         {
-            let _ = picture.write(&place);
+            self.outcome.pictured = picture.write(&place);
         }
     }
 

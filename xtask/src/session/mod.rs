@@ -5,6 +5,8 @@ mod collect;
 mod reports;
 mod steps;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod verdict;
 
@@ -44,6 +46,8 @@ pub struct Session<'a> {
     stopped: Arc<AtomicBool>,
     outcome: Outcome,
     panicking: bool,
+    /// A person looks on: what one guest does ends nothing for the others.
+    attended: bool,
     /// Something was heard since texts were looked for.
     heard: bool,
     /// The same since the limits were looked at.
@@ -71,6 +75,7 @@ impl<'a> Session<'a> {
             guests: guests.collect(),
             log: Vec::new(),
             answers: Vec::new(),
+            pictured: Err(anyhow::anyhow!("there is no picture of a screen")),
             instructions: None,
             counts: Vec::new(),
         };
@@ -93,6 +98,7 @@ impl<'a> Session<'a> {
             stopped,
             outcome,
             panicking: false,
+            attended: plan.interactive,
             heard: false,
             heard_something: false,
             screenshot: None,

@@ -17,7 +17,10 @@ impl Session<'_> {
             Report::Guest { name, state } => {
                 self.news();
                 if state == "rebooted" {
-                    self.guest(&name).reboots += 1;
+                    let guest = self.guest(&name);
+                    guest.reboots += 1;
+                    // The monitor's `reset` also starts one that had ended.
+                    guest.verdict = None;
                 }
             }
             Report::Serial { name, bytes } => {
@@ -48,6 +51,7 @@ impl Session<'_> {
             }
             Report::Verdict { name, verdict } => {
                 self.news();
+                self.tell(&name, &verdict);
                 self.guest(&name).verdict = Some(verdict);
             }
             Report::Panic(text) => {

@@ -1,9 +1,7 @@
-//! Texts that are waited for, or must not come, on serial ports, screens and the console.
+//! Texts that are waited for, or must not come, on guests' serial ports and screens. What the hypervisor
+//! itself says on the console is none of theirs.
 
 use super::Session;
-
-/// The console's entry in `searched_from`; no guest can have this name.
-const CONSOLE: &str = "/console";
 
 impl Session<'_> {
     /// A line with one of the plan's `never` texts that was seen.
@@ -27,7 +25,7 @@ impl Session<'_> {
                 return Some(format!("{name}'s screen"));
             }
         }
-        seen(&self.outcome.console, CONSOLE).then(|| "the console".to_owned())
+        None
     }
 
     /// Those of the texts that were not seen, or not waited for yet, for a person.
@@ -46,7 +44,6 @@ impl Session<'_> {
             .guests
             .iter()
             .map(|(name, guest)| (name.clone(), guest.serial.len()))
-            .chain([(CONSOLE.to_owned(), self.outcome.console.len())])
             .collect();
         self.searched_from.extend(marks);
     }

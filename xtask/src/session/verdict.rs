@@ -1,8 +1,9 @@
 //! How a run ends: by its guests, its machine, or its limits.
 
 use super::Session;
+use crate::config::Value;
 use crate::control::GuestVerdict;
-use crate::outcome::Verdict;
+use crate::outcome::{GuestLog, Verdict};
 use crate::plan::{Ending, Step};
 use std::time::Duration;
 
@@ -14,10 +15,14 @@ impl Session<'_> {
         Some((name.clone(), verdict))
     }
 
+    /// A guest of a raw configuration is there to be wrong.
+    fn is_raw(&self, name: &str) -> bool {
+        self.plan.raw.iter().any(|(raw, _)| raw == name)
+    }
+
     /// Whether a guest's crash is what the plan expects.
     fn may_crash(&self, name: &str) -> bool {
-        // A guest of a raw configuration is there to be wrong.
-        if self.plan.raw.iter().any(|(raw, _)| raw == name) {
+        if self.is_raw(name) {
             return true;
         }
         let asked = |step: &Step| {
@@ -31,20 +36,62 @@ impl Session<'_> {
         hostile && self.plan.steps.iter().any(|step| matches!(step, Step::Ended(_)))
     }
 
-    /// Whether all guests, the hypervisor or the emulator have ended.
-    pub(super) fn ended(&mut self) -> Option<Verdict> {
-        let crash = self.outcome.guests.iter().find_map(|(name, guest)| match &guest.verdict {
+    /// A guest that has crashed or was not built, and was not there for that.
+    fn failed_guest(&self) -> Option<Verdict> {
+        self.outcome.guests.iter().find_map(|(name, guest)| match &guest.verdict {
             Some(GuestVerdict::Crash(why)) if !self.may_crash(name) => {
-                Some(format!("guest {name}: {why}"))
+                Some(Verdict::Crashed(format!("guest {name}: {why}")))
+            }
+            Some(GuestVerdict::Refused(why)) if !self.is_raw(name) => {
+                Some(Verdict::Refused(why.clone()))
             }
             _ => None,
-        });
-        if let Some(why) = crash {
-            return Some(Verdict::Crashed(why));
+        })
+    }
+
+    /// Whether the hypervisor keeps a guest, ended in this way, for a person to look at.
+    fn is_kept(&self, name: &str, verdict: &GuestVerdict) -> bool {
+        let key = match verdict {
+            GuestVerdict::PowerOff => "on_poweroff",
+            GuestVerdict::Reboot => "on_reboot",
+            GuestVerdict::Crash(why) if why.contains("watchdog") => "on_watchdog",
+            GuestVerdict::Crash(_) => "on_crash",
+            GuestVerdict::Destroyed | GuestVerdict::Refused(_) => return false,
+        };
+        let keeps = |(set, value): &(String, Value)| {
+            set == key && matches!(value, Value::Text(text) if text == "preserve")
+        };
+        let guest = self.plan.guests.iter().find(|guest| guest.name == name);
+        guest.is_some_and(|guest| guest.settings.iter().any(keeps))
+    }
+
+    /// What a person at the console hears of a guest that failed while others go on.
+    pub(super) fn tell(&self, name: &str, verdict: &GuestVerdict) {
+        if let (true, GuestVerdict::Crash(why)) = (self.attended, verdict) {
+            eprint!("\r\n[guest {name}: {why}; Ctrl-A c opens the monitor]\r\n");
         }
-        let all = self.outcome.guests.values().all(|guest| guest.verdict.is_some());
-        if all && !self.outcome.guests.is_empty() {
-            return Some(self.all_guests_ended());
+    }
+
+    /// The end of all guests; for a person only when none is left to look at.
+    fn all_ended(&self) -> Option<Verdict> {
+        let over = |(name, guest): (&String, &GuestLog)| {
+            let kept = |verdict| self.attended && self.is_kept(name, verdict);
+            guest.verdict.as_ref().is_some_and(|verdict| !kept(verdict))
+        };
+        let guests = &self.outcome.guests;
+        let all = !guests.is_empty() && guests.iter().all(over);
+        all.then(|| self.failed_guest().unwrap_or_else(|| self.all_guests_ended()))
+    }
+
+    /// Whether all guests, the hypervisor or the emulator have ended.
+    pub(super) fn ended(&mut self) -> Option<Verdict> {
+        if !self.attended
+            && let Some(failed) = self.failed_guest()
+        {
+            return Some(failed);
+        }
+        if let Some(verdict) = self.all_ended() {
+            return Some(verdict);
         }
         let status = self.machine.ended()?;
         // What came last is still on its way through our own threads.
@@ -59,9 +106,8 @@ impl Session<'_> {
         if self.panicking {
             return Some(Verdict::HostFailed("the hypervisor panicked".into()));
         }
-        let all = self.outcome.guests.values().all(|guest| guest.verdict.is_some());
-        if all && !self.outcome.guests.is_empty() {
-            return Some(self.all_guests_ended());
+        if let Some(verdict) = self.failed_guest().or_else(|| self.all_ended()) {
+            return Some(verdict);
         }
         // The hypervisor leaves by isa-debug-exit with twice its code plus 1; code 0 is good.
         // Bochs' status says nothing, its log does.
@@ -110,6 +156,7 @@ impl Session<'_> {
     pub(super) fn out_of_time(&mut self) -> Option<Verdict> {
         let waiting = match self.steps.front() {
             Some(Step::Until(texts)) => format!("waiting for {}", self.unseen(texts)),
+            Some(Step::Log(text)) => format!("waiting for {text:?} in the hypervisor's log"),
             Some(Step::Ended(how)) => format!("waiting for the last guest's end ({how:?})"),
             _ => "waiting for the guest to power off".to_owned(),
         };
@@ -147,6 +194,7 @@ fn without_cpu(starved: Duration) -> String {
 /// Whether a guest ended as it was to.
 pub(super) fn ended_as(verdict: &GuestVerdict, wanted: Ending) -> bool {
     match wanted {
+        _ if matches!(verdict, GuestVerdict::Refused(_)) => false,
         Ending::Any => true,
         Ending::Crash => matches!(verdict, GuestVerdict::Crash(_)),
         Ending::PowerOff => *verdict == GuestVerdict::PowerOff,
