@@ -153,4 +153,47 @@ mod tests {
             [(0x2fb, 1, 0x83), (0x2f8, 1, 12), (0x2f9, 1, 0), (0x2fb, 1, 3), (0x2f9, 1, 0)]
         );
     }
+
+    #[test]
+    fn a_character_that_came_is_received_and_the_lines_are_told() {
+        let mut g = Guest::new(Mock::new());
+        g.bus.ins.extend([(0x3fd, 0x61), (0x3f8, 0x5a), (0x3fe, 0xb0)]);
+        let _ = g.set(0x0200, 0, 0, 0).int(Service::Int14);
+        assert_eq!(g.ax(), 0x005a);
+        let _ = g.set(0x0300, 0, 0, 0).int(Service::Int14);
+        assert_eq!(g.ax(), 0x61b0);
+        let _ = g.set(0x0300, 0, 0, 3).int(Service::Int14);
+        assert_eq!(g.ax(), 0x0300, "there is no fourth port");
+    }
+
+    #[test]
+    fn the_extended_calls_set_19200_baud_and_the_modem_lines() {
+        let mut g = Guest::new(Mock::new());
+        // Even parity, two stop bits, seven bits, 19,200 baud.
+        let _ = g.set(0x0400, 0x0201, 0x0208, 0).int(Service::Int14);
+        assert_eq!(
+            g.bus.outs,
+            [(0x3fb, 1, 0x9e), (0x3f8, 1, 6), (0x3f9, 1, 0), (0x3fb, 1, 0x1e), (0x3f9, 1, 0)]
+        );
+        g.bus.outs.clear();
+        g.bus.ins.insert(0x3fc, 3);
+        let _ = g.set(0x0501, 0x0003, 0, 0).int(Service::Int14);
+        assert_eq!((g.bx() & 0xff, &g.bus.outs[..]), (3, &[(0x3fc, 1, 3)][..]));
+        g.bus.outs.clear();
+        let _ = g.set(0x0500, 0, 0, 0).int(Service::Int14);
+        assert_eq!((g.bx() & 0xff, g.bus.outs.len()), (3, 0));
+    }
+
+    #[test]
+    fn printers_are_not_there() {
+        let mut g = Guest::new(Mock::new());
+        for function in 0..3 {
+            let _ = g.set(function << 8 | 0x41, 0, 0, 0).int(Service::Int17);
+            assert_eq!(g.ax(), 0x0141, "a time-out");
+        }
+        let _ = g.set(0x0300, 0, 0, 0).int(Service::Int17);
+        assert_eq!(g.ax(), 0x0300);
+        let _ = g.int(Service::Int05);
+        assert_eq!(g.bus.bytes(0x500, 1), [0xff], "the screen was not printed");
+    }
 }

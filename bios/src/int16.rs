@@ -139,3 +139,63 @@ fn set_rate<P: Platform>(c: &mut Call<'_, P>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::rom::Service;
+    use crate::testing::{Guest, Mock};
+
+    fn call(g: &mut Guest, ax: u16, bx: u16, cx: u16) -> u16 {
+        let _ = g.set(ax, bx, cx, 0).int(Service::Int16);
+        g.ax()
+    }
+
+    #[test]
+    fn a_key_put_into_the_ring_is_seen_and_taken_by_each_family() {
+        let mut g = Guest::new(Mock::new());
+        for family in [0x0000, 0x1000, 0x2000] {
+            assert_eq!(call(&mut g, 0x0500, 0, 0x1e61) & 0xff, 0);
+            assert_eq!((call(&mut g, family + 0x100, 0, 0), g.zf()), (0x1e61, false));
+            assert_eq!(call(&mut g, family, 0, 0), 0x1e61);
+            let _ = call(&mut g, family + 0x100, 0, 0);
+            assert!(g.zf(), "nothing is left");
+        }
+        let full = (0..20).map(|_| call(&mut g, 0x0500, 0, 0x1e61) & 0xff);
+        assert_eq!(full.sum::<u16>(), 5, "15 keys fit");
+    }
+
+    #[test]
+    fn old_callers_neither_see_nor_keep_keys_of_the_new_families() {
+        let mut g = Guest::new(Mock::new());
+        // F11, a grey arrow, Enter of the keypad.
+        for key in [0x8500, 0x48e0, 0xe00d] {
+            let _ = call(&mut g, 0x0500, 0, key);
+        }
+        assert_eq!(call(&mut g, 0x1100, 0, 0), 0x8500);
+        assert_eq!(call(&mut g, 0x0000, 0, 0), 0x4800);
+        assert_eq!(call(&mut g, 0x0000, 0, 0), 0x1c0d);
+    }
+
+    #[test]
+    fn shift_states_are_told_old_and_new() {
+        let mut g = Guest::new(Mock::new());
+        // Left Shift and Caps Lock; Caps Lock and left Ctrl held, SysReq; right Alt.
+        g.bus.put(0x417, &[0x42, 0x45]);
+        g.bus.put(0x496, &[0x18]);
+        assert_eq!(call(&mut g, 0x0200, 0, 0) & 0xff, 0x42);
+        for function in [0x1200, 0x2200] {
+            assert_eq!(call(&mut g, function, 0, 0), 0xc942);
+        }
+    }
+
+    #[test]
+    fn the_repeat_rate_goes_to_the_keyboard_and_the_families_are_announced() {
+        let mut g = Guest::new(Mock::new());
+        let _ = call(&mut g, 0x0305, 0x0114, 0);
+        assert_eq!(g.bus.outs, [(0x60, 1, 0xf3), (0x60, 1, 0x34)]);
+        assert_eq!(call(&mut g, 0x0900, 0, 0) & 0xff, 0x64);
+        let _ = call(&mut g, 0x0a00, 0, 0);
+        assert_eq!(g.bx(), 0x41ab);
+        assert_eq!((call(&mut g, 0x9200, 0, 0), call(&mut g, 0xa200, 0, 0)), (0x8000, 0x8000));
+    }
+}

@@ -1,5 +1,7 @@
 //! A machine for the services' tests: plain RAM, a list of port accesses, disks in memory.
 
+pub mod card;
+
 use crate::caller::{Caller, Outcome};
 use crate::dispatch::Bios;
 use crate::platform::{
@@ -8,6 +10,7 @@ use crate::platform::{
 use crate::rom::{ROM, ROM_BASE, Service, service_at};
 use arch::control::rflags;
 use arch::{GuestPhys, GuestRam, Nanos, Segment};
+use card::Card;
 use core::sync::atomic::AtomicU64;
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -43,6 +46,8 @@ pub struct Mock {
     /// Memory outside RAM: video memory and devices.
     pub mmio: BTreeMap<u64, u8>,
     pub ejected: Vec<BiosDisk>,
+    /// A display adapter that keeps what is written; without it ports are as `ins` says.
+    pub card: Option<Card>,
 }
 
 impl Mock {
@@ -66,6 +71,7 @@ impl Mock {
             pci_address: 0,
             mmio: BTreeMap::new(),
             ejected: Vec::new(),
+            card: None,
         }
     }
 
@@ -87,6 +93,12 @@ impl Mock {
             },
             data,
         });
+        self
+    }
+
+    /// With a display adapter's registers.
+    pub fn with_card(mut self) -> Mock {
+        self.card = Some(Card::default());
         self
     }
 
@@ -152,6 +164,9 @@ impl Platform for Mock {
     }
 
     fn port_in(&mut self, port: u16, width: u8) -> u32 {
+        if let Some(value) = self.card.as_mut().and_then(|card| card.port_in(port)) {
+            return value;
+        }
         match port {
             0x71 => self.cmos[usize::from(self.index & 0x7f)].into(),
             0xcfc..=0xcff => {
@@ -170,6 +185,9 @@ impl Platform for Mock {
 
     fn port_out(&mut self, port: u16, width: u8, value: u32) {
         self.outs.push((port, width, value));
+        if let Some(card) = &mut self.card {
+            card.port_out(port, width, value);
+        }
         match port {
             0x70 => self.index = value as u8,
             0x71 => self.cmos[usize::from(self.index & 0x7f)] = value as u8,

@@ -222,6 +222,7 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value_t = Display::None)]
     pub display: Display,
     /// Wait until this is seen on a guest's serial port or screen; after the last one the run ends.
+    /// What the hypervisor itself says does not count.
     /// Steps (--until, --type, --keys, --send, --monitor, --wait) are done in the order given.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub until: Vec<String>,

@@ -1,5 +1,7 @@
 //! INT 10h: video. Dispatch, and the services that only look things up.
 
+#[cfg(test)]
+mod card_tests;
 mod font;
 mod gfx;
 mod info;

@@ -223,4 +223,6 @@ fn failed(error: DiskError, kind: DiskKind) -> u8 {
 }
 
 #[cfg(test)]
+mod call_tests;
+#[cfg(test)]
 mod tests;

@@ -151,3 +151,104 @@ fn no_function_with_any_registers_brings_the_firmware_down() {
         g.bus.outs.clear();
     }
 }
+
+#[test]
+fn a20_is_switched_by_port_92() {
+    let mut g = guest();
+    for (ax, value) in [(0x2401, 2), (0x2400, 0)] {
+        g.bus.outs.clear();
+        let _ = call(&mut g, ax, 0, 0, 0);
+        assert_eq!((g.bus.outs.last(), g.cf()), (Some(&(0x92, 1, value)), false));
+    }
+    let _ = call(&mut g, 0x2402, 0, 0, 0);
+    assert_eq!((g.ax(), g.cf()), (1, false), "it is on");
+    let _ = call(&mut g, 0x2403, 0, 0, 0);
+    assert_eq!((g.ax(), g.bx(), g.cf()), (3, 3, false));
+    let _ = call(&mut g, 0x2404, 0, 0, 0);
+    assert_eq!((g.ax() >> 8, g.cf()), (0x86, true));
+}
+
+#[test]
+fn hooks_of_operating_systems_have_their_defaults() {
+    let mut g = guest();
+    let _ = call(&mut g, 0x4f1e, 0, 0, 0);
+    assert_eq!((g.ax() & 0xff, g.cf()), (0x1e, true), "the key goes on");
+    for ah in [0x52, 0x80, 0x81, 0x82, 0x85, 0x90, 0x91] {
+        let _ = call(&mut g, ah << 8, 0, 0, 0);
+        assert_eq!((g.ax() >> 8, g.cf()), (0, false), "{ah:#x}");
+    }
+    for ax in [0x8900, 0xe802, 0x0000, 0xd800] {
+        let _ = call(&mut g, ax, 0, 0, 0);
+        assert_eq!((g.ax() >> 8, g.cf()), (0x86, true), "{ax:#x}");
+    }
+}
+
+#[test]
+fn the_configuration_table_and_the_extended_data_area_are_where_they_are_said_to_be() {
+    let mut g = guest();
+    let _ = call(&mut g, 0xc000, 0, 0, 0);
+    assert_eq!((g.ax() >> 8, g.cf(), g.cpu.es.selector), (0, false, 0xf000));
+    let table = 0xf_0000 + u64::from(g.bx());
+    assert!(g.bus.u16(table) >= 8);
+    assert_eq!(g.bus.bytes(table + 2, 1), [0xfc], "an AT");
+    assert_eq!(
+        g.bus.bytes(table + 5, 1)[0] & 0x74,
+        0x74,
+        "two 8259, a clock, INT 15h/4Fh, an EBDA"
+    );
+    let _ = call(&mut g, 0xc100, 0, 0, 0);
+    assert_eq!((g.cpu.es.selector, g.cf()), (g.bus.u16(0x40e), false));
+    let kib = u16::from(g.bus.bytes(u64::from(g.cpu.es.selector) << 4, 1)[0]);
+    assert_eq!(g.bus.u16(0x413) + kib, 640);
+}
+
+#[test]
+fn sizes_of_memory_are_told_in_wide_registers_too() {
+    let mut g = guest();
+    g.bus.config.low_ram = 3 << 30;
+    let _ = call(&mut g, 0xe801, 0, 0, 0);
+    assert_eq!((g.ax(), g.bx(), g.cf()), (0x3c00, g.dx(), false));
+    let _ = call(&mut g, 0xe881, 0, 0, 0);
+    let gprs = &g.cpu.gprs;
+    assert_eq!((gprs.rax(), gprs.rcx()), (0x3c00, 0x3c00));
+    assert!((gprs.rbx(), gprs.rbx()) == (gprs.rdx(), (gprs.rbx() & 0xffff)));
+    assert!((0xbe00..0xbf00).contains(&gprs.rbx()), "16 MiB to the tables below 3 GiB");
+}
+
+#[test]
+fn apms_other_functions_answer_for_a_machine_on_its_mains() {
+    let mut g = guest();
+    for al in [0x01, 0x04, 0x05, 0x06, 0x08, 0x09, 0x0d, 0x0f, 0x10] {
+        let _ = call(&mut g, 0x5300 | al, 0, 0, 0);
+        assert_eq!((g.ax() >> 8, g.cf()), (0, false), "{al:#x}");
+    }
+    for (al, code) in [(0x02, 6), (0x03, 8), (0x0b, 0x80), (0x77, 9)] {
+        let _ = call(&mut g, 0x5300 | al, 0, 0, 0);
+        assert_eq!((g.ax() >> 8, g.cf()), (code, true), "{al:#x}");
+    }
+    let _ = call(&mut g, 0x530e, 0, 0x0102, 0);
+    assert_eq!((g.ax(), g.cf()), (0x0102, false));
+    let _ = call(&mut g, 0x530a, 1, 0, 0);
+    assert_eq!((g.bx(), g.cx(), g.dx()), (0x01ff, 0x80ff, 0xffff), "on line, no battery");
+    assert_eq!(call(&mut g, 0x5307, 1, 1, 0), Outcome::Done, "standby is not off");
+    assert_eq!(call(&mut g, 0x5307, 0x0100, 3, 0), Outcome::Done, "a single device");
+}
+
+#[test]
+fn mouse_calls_that_cannot_be_say_why() {
+    let mut g = guest();
+    for (ax, bx, code) in [
+        (0xc200, 0x0100, 5),
+        (0xc200, 0x0200, 2),
+        (0xc202, 0x0700, 2),
+        (0xc203, 0x0400, 2),
+        (0xc205, 0x0000, 2),
+        (0xc205, 0x0900, 2),
+        (0xc206, 0x0300, 2),
+        (0xc208, 0x0000, 1),
+        (0xc204, 0x0000, 3),
+    ] {
+        let _ = call(&mut g, ax, bx, 0, 0);
+        assert_eq!((g.ax() >> 8, g.cf()), (code, true), "{ax:#x} {bx:#x}");
+    }
+}

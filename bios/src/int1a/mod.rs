@@ -1,6 +1,8 @@
 //! INT 1Ah: ticks, clock, date, alarm, and the PCI BIOS.
 
 pub(crate) mod pci;
+#[cfg(test)]
+mod pci_tests;
 
 use crate::bda;
 use crate::caller::{Call, Flow};
