@@ -16,7 +16,7 @@ use crate::boot::Boot;
 use crate::cpu::power::{self, Code};
 use crate::cpu::virt::{self, Vendor};
 use crate::domain::backend::{Backend, Svm, Vmx};
-use crate::domain::build::Builder;
+use crate::domain::build::{self, Builder};
 use crate::domain::{fpu, sched};
 use crate::mem::{self, paging};
 use crate::monitor::channel;
@@ -63,9 +63,9 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
     };
     let configs = configs(&files);
     let mut builder = Builder::<B>::new(&cpu, &files);
-    let mut domains = Vec::new();
+    let (mut domains, mut built) = (Vec::new(), Vec::new());
     for config in &configs {
-        if let Some(why) = unserved(config, &configs) {
+        if let Some(why) = unserved(config, &configs).or_else(|| clash(config, &built)) {
             refuse(&config.name, format_args!("{}: {why}", config.name));
             continue;
         }
@@ -76,6 +76,7 @@ fn run_on<B: Backend>(boot: &Boot) -> ! {
                 let own = mem::in_use().saturating_sub(before + domain.frames.bytes());
                 domain.overhead.store(own, Ordering::Relaxed);
                 domains.push(domain);
+                built.push(config);
             }
             Err(why) => refuse(&config.name, format_args!("{}: {why}", config.name)),
         }
@@ -104,16 +105,22 @@ fn file_stem(name: &str) -> Option<&str> {
 
 /// The guests' configurations that can be read; what is wrong with the others is logged.
 fn configs(files: &[Entry]) -> Vec<GuestConfig> {
-    let read = |entry: &Entry| {
-        let name = file_stem(&entry.name)?;
+    let mut configs: Vec<GuestConfig> = Vec::new();
+    for entry in files {
+        let Some(name) = file_stem(&entry.name) else { continue };
         let Ok(text) = core::str::from_utf8(entry.bytes) else {
             refuse(name, format_args!("{}: not UTF-8 text", entry.name));
-            return None;
+            continue;
         };
-        let config = GuestConfig::parse(&entry.name, text);
-        config.map_err(|error| refuse(name, format_args!("{error}"))).ok()
-    };
-    files.iter().filter_map(read).collect()
+        match GuestConfig::parse(&entry.name, text) {
+            Ok(config) if configs.iter().any(|other| other.name == config.name) => {
+                refuse(name, format_args!("{}: name: another guest has it", entry.name));
+            }
+            Ok(config) => configs.push(config),
+            Err(error) => refuse(name, format_args!("{error}")),
+        }
+    }
+    configs
 }
 
 /// Why one of a guest's devices cannot be served by the guest that its configuration names.
@@ -127,6 +134,17 @@ fn unserved(config: &GuestConfig, all: &[GuestConfig]) -> Option<String> {
     Some(format!(
         "{key}: backend={name}: not another guest that finds Xen's interface; there are: {names}"
     ))
+}
+
+/// Why a guest cannot run beside one of those that are built.
+fn clash(config: &GuestConfig, built: &[&GuestConfig]) -> Option<String> {
+    built.iter().find_map(|other| {
+        let number = config.contends(other, build::disk_number)?;
+        Some(format!(
+            "disk: {} has host disk {number}, too, and one of them writes to it: give both mode r",
+            other.name
+        ))
+    })
 }
 
 /// The files of all boot modules that are archives.

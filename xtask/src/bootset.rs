@@ -206,6 +206,7 @@ mod tests {
             timeout: None,
             stall: None,
             interactive: false,
+            attended: false,
         }
     }
 

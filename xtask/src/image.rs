@@ -6,7 +6,7 @@ use crate::exec::say;
 use crate::guests::{iso, packages::Packages};
 use crate::setup::{self, Need};
 use crate::{bootset, build, paths, run};
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, bail};
 use std::fs;
 
 /// Carries out the command.
@@ -18,11 +18,12 @@ pub fn command(args: &ImageArgs) -> Result<()> {
     setup::ensure(&[Need::Images, Need::Uefi], args.guest.offline)?;
     let image = build::hypervisor(args.guest.hypervisor.as_deref(), args.guest.offline)?;
     let set = bootset::make(&plan)?;
-    ensure!(
-        set.disks.is_empty(),
-        "{} is too large to travel in the image; give a disk of at most 192 MiB",
-        set.disks.first().map(|disk| disk.path.display().to_string()).unwrap_or_default()
-    );
+    if let Some(disk) = set.disks.first() {
+        bail!(run::Usage(anyhow!(
+            "{} is too large to travel in the image; give a disk of at most 192 MiB",
+            disk.path.display()
+        )));
+    }
     let work = tempfile::tempdir()?;
     let archive = work.path().join("guests.cpio");
     fs::write(&archive, &set.archive)?;

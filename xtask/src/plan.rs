@@ -200,6 +200,21 @@ impl Guest {
         self.files(|drive| !drive.cdrom && !drive.is_floppy())
     }
 
+    /// Whether what it writes to a disk stays in this file.
+    pub fn writes(&self, file: &Path) -> bool {
+        let thrown = |(key, value): &(String, Value)| {
+            let no = ["0", ""];
+            key == "snapshot"
+                && match value {
+                    Value::Number(n) => *n != 0,
+                    Value::Text(text) => !no.contains(&text.as_str()),
+                    Value::List(_) => false,
+                }
+        };
+        !self.settings.iter().any(thrown)
+            && self.drives.iter().any(|drive| drive.writable && drive.path() == Some(file))
+    }
+
     /// The file in its CD drive.
     pub fn iso(&self) -> Option<&Path> {
         self.files(|drive| drive.cdrom).first().copied()
@@ -338,6 +353,8 @@ pub struct Plan {
     pub stall: Option<Duration>,
     /// The person's terminal is the console.
     pub interactive: bool,
+    /// A person looks on, here or at the machine's own screen.
+    pub attended: bool,
 }
 
 #[cfg(test)]

@@ -56,7 +56,9 @@ pub fn command(args: &RunArgs, matches: &ArgMatches) -> Result<u8> {
     for guest in &plan.guests {
         guest.check_no_physical().map_err(usage)?;
     }
-    plan.interactive = steps.is_empty() && !args.json;
+    plan.attended = steps.is_empty() && !args.json;
+    // With curses the terminal is the emulator's.
+    plan.interactive = plan.attended && args.display != Display::Curses;
     plan.steps = steps;
     plan.host = host(args);
     plan.bare = args.bare;
@@ -101,6 +103,7 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
     for guest in &guests {
         guest.check().map_err(usage)?;
     }
+    check_sharing(&guests, args.snapshot).map_err(usage)?;
     for medium in &args.medium {
         media::check(medium, media::removable_role(medium), false).map_err(usage)?;
     }
@@ -129,7 +132,32 @@ pub fn plan_without_steps(args: &GuestArgs, packages: &Packages) -> Result<Plan>
         timeout: None,
         stall: None,
         interactive: false,
+        attended: false,
     })
+}
+
+/// An image that one guest writes must be no other guest's, which would see its file system change.
+fn check_sharing(guests: &[Guest], snapshot: bool) -> Result<()> {
+    for (n, guest) in guests.iter().enumerate() {
+        for other in guests.iter().take(n) {
+            let writes = |path: &Path| {
+                let by = |guest: &Guest| !snapshot && guest.writes(path);
+                by(guest) || by(other)
+            };
+            let shared =
+                guest.disks().into_iter().find(|path| other.disks().contains(path) && writes(path));
+            if let Some(path) = shared {
+                bail!(
+                    "guests {} and {} have the disk {}, and one of them writes to it: give each a \
+                     copy, or both mode r, or --snapshot",
+                    other.name,
+                    guest.name,
+                    path.display()
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Boots what a plan says and follows it to the end. `image`: the hypervisor, unless bare.

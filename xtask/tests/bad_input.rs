@@ -121,4 +121,13 @@ fn a_wrong_configuration_is_refused_with_file_line_and_what_is_allowed() {
     let one = config("memory = 64\nname = 'x'\n");
     refused(&["--guest", &one, "--guest", &one], "two guests are called x");
     refused(&["--guest", &one, "--iso", "x.iso"], "leave out --iso");
+    let mut bootable = vec![0; 65_536];
+    bootable[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let disk = file(dir.path(), "disk", &bootable);
+    let guest = |name: &str, mode: &str| {
+        let text = format!("name = '{name}'\nmemory = 16\ndisk = [ '{disk},hda,{mode}' ]\n");
+        file(dir.path(), &format!("{name}.cfg"), text.as_bytes())
+    };
+    let (writer, reader) = (guest("writer", "w"), guest("reader", "r"));
+    refused(&["--guest", &writer, "--guest", &reader], "guests writer and reader have the disk");
 }

@@ -361,9 +361,8 @@ pub fn open(
             return Ok(Some(Medium::Module(module)));
         }
         Target::HostDisk(number) => *number as usize,
-        Target::HostDevice(name) => {
-            host_disk(name).ok_or_else(|| BuildError::NoHostDisk(alloc::format!("/dev/{name}")))?
-        }
+        Target::HostDevice(name) => disk_number(target)
+            .ok_or_else(|| BuildError::NoHostDisk(alloc::format!("/dev/{name}")))?,
     };
     let info =
         block::info(number).ok_or_else(|| BuildError::NoHostDisk(alloc::format!("{number}")))?;
@@ -372,6 +371,15 @@ pub fn open(
     }
     let (read_only, sectors) = (!writable || info.read_only, info.sectors);
     Ok(Some(Medium::Host { number, read_only, sectors }))
+}
+
+/// Which disk of the machine a target means, if one.
+pub fn disk_number(target: &Target) -> Option<usize> {
+    match target {
+        Target::HostDisk(number) => Some(*number as usize),
+        Target::HostDevice(name) => host_disk(name),
+        Target::Empty | Target::Module(_) | Target::Remote { .. } => None,
+    }
 }
 
 /// Whether a firmware image is an ELF file.

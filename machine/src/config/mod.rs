@@ -256,6 +256,22 @@ impl GuestConfig {
         disks.chain(self.vifs.iter().filter_map(|vif| Some(("vif", vif.backend.as_deref()?))))
     }
 
+    /// A disk of the machine that one of two guests writes while the other has it, too. `number`: which disk a target
+    /// means, if one.
+    pub fn contends(
+        &self,
+        other: &GuestConfig,
+        number: impl Fn(&Target) -> Option<usize>,
+    ) -> Option<usize> {
+        let writes = |config: &GuestConfig, disk: &DiskConfig| disk.writable && !config.snapshot;
+        self.disks.iter().find_map(|own| {
+            let wanted = number(&own.target)?;
+            let same = |theirs: &&DiskConfig| number(&theirs.target) == Some(wanted);
+            let mut others = other.disks.iter().filter(same);
+            others.any(|theirs| writes(self, own) || writes(other, theirs)).then_some(wanted)
+        })
+    }
+
     /// Names of all boot modules that it mentions, each as often as it stands there. Firmware that
     /// is not a module by name is not among them.
     pub fn modules(&self) -> impl Iterator<Item = &str> {

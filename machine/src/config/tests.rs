@@ -452,3 +452,26 @@ fn no_text_panics() {
         }
     }
 }
+
+#[test]
+fn a_disk_that_one_guest_writes_is_no_other_guests() {
+    let number = |target: &Target| match target {
+        Target::HostDisk(number) => Some(*number as usize),
+        Target::HostDevice(name) => (name == "vda").then_some(0),
+        _ => None,
+    };
+    let contends = |a: &str, b: &str| {
+        let (a, b) = (good(a), good(b));
+        let both = (a.contends(&b, number), b.contends(&a, number));
+        assert_eq!(both.0, both.1);
+        both.0
+    };
+    let (reads, writes) = ("disk=['phy:/dev/vda,hda,r']", "disk=['module:x,hda,w','host:0,hdb,w']");
+    assert_eq!(contends(reads, reads), None);
+    assert_eq!(contends(writes, reads), Some(0));
+    assert_eq!(contends(writes, writes), Some(0));
+    assert_eq!(contends(writes, "disk=['module:x,hda,w','host:1,hdb,w']"), None);
+    let thrown = "disk=['host:0,hda,w']\nsnapshot=1";
+    assert_eq!(contends(thrown, thrown), None);
+    assert_eq!(contends(thrown, writes), Some(0), "it would see the other's writes");
+}

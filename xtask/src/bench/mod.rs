@@ -66,6 +66,7 @@ fn plan(vendor: Vendor, guests: Vec<Guest>, hv_append: &str, steps: Vec<Step>) -
         timeout: Some(Duration::from_secs(1200)),
         stall: Some(Duration::from_secs(300)),
         interactive: false,
+        attended: false,
     }
 }
 

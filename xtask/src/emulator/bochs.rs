@@ -3,6 +3,7 @@
 //! `cargo xtask setup --bochs3` is taken instead where it is there: it is three times as fast.
 
 use super::build_bochs::{self, Mended};
+use super::probe;
 use super::{Listener, Machine};
 use crate::bootset::HostDisk;
 use crate::guests::{BOOT_FILE, iso};
@@ -207,8 +208,8 @@ fn start(
     ports: usize,
     display: Display,
 ) -> Result<Machine> {
-    if display == Display::Vnc || display == Display::Gtk {
-        bail!("Bochs shows no window here: use --display none or curses");
+    if display != Display::None {
+        bail!(probe::NO_SCREEN);
     }
     let (program, ours) = program();
     let listeners: Vec<TcpListener> =

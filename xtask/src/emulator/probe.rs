@@ -2,7 +2,7 @@
 //! boot sector under it: a `/dev/kvm` that exists may still not run guests, or not nest.
 
 use crate::exec::{find, say};
-use crate::plan::{Accel, Emulator, Host, Vendor};
+use crate::plan::{Accel, Display, Emulator, Host, Vendor};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::process::{Command, Stdio};
@@ -111,11 +111,18 @@ pub fn check(host: &Host) -> Result<()> {
     if host.emulator == Emulator::Bochs && host.vendor == Vendor::Svm {
         bail!("interrupts do not reach guests under SVM in Bochs: use --emulator qemu for svm");
     }
+    if host.emulator == Emulator::Bochs && host.display != Display::None {
+        bail!(NO_SCREEN);
+    }
     if (host.emulator, host.vendor, host.accel) == (Emulator::Qemu, Vendor::Vmx, Accel::Tcg) {
         bail!("{NO_VMX}");
     }
     Ok(())
 }
+
+/// Why there is nothing to look at.
+pub const NO_SCREEN: &str = "Bochs shows no screen here: leave out --display; Ctrl-A s brings a \
+                             guest's text screen to the terminal, --screenshot its picture";
 
 const NO_VMX: &str = "QEMU without KVM has no VMX: use --emulator bochs (or auto) for --vendor vmx";
 
@@ -148,6 +155,9 @@ pub fn choose(host: &Host) -> Result<Choice> {
     } else if host.accel == Accel::Kvm {
         return Err(anyhow::anyhow!("qemu-system-x86_64 is not installed")).context("--accel kvm");
     }
+    if host.vendor == Vendor::Vmx && host.display != Display::None {
+        bail!(NO_SCREEN);
+    }
     match (host.vendor, host.emulator) {
         (Vendor::Vmx, Emulator::Qemu) => bail!("{NO_VMX}"),
         (Vendor::Vmx, _) => choice(Emulator::Bochs, Accel::Tcg, Vendor::Vmx),
@@ -176,7 +186,6 @@ fn why_not(kvm: Kvm, vendor: Vendor) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Display;
 
     #[test]
     fn the_probe_fits_a_sector_and_its_answers_are_told_from_a_crash() {
@@ -204,6 +213,10 @@ mod tests {
         assert!(choose(&host(Vendor::Svm, Emulator::Bochs, Accel::Auto)).is_err());
         assert!(choose(&host(Vendor::Vmx, Emulator::Qemu, Accel::Tcg)).is_err());
         assert!(choose(&host(Vendor::Auto, Emulator::Bochs, Accel::Kvm)).is_err());
+        let seen = |host: Host| choose(&Host { display: Display::Curses, ..host });
+        assert!(seen(host(Vendor::Vmx, Emulator::Auto, Accel::Tcg)).is_err());
+        assert!(seen(host(Vendor::Auto, Emulator::Bochs, Accel::Auto)).is_err());
+        assert!(seen(host(Vendor::Svm, Emulator::Auto, Accel::Tcg)).is_ok());
         let choice = choose(&host(Vendor::Vmx, Emulator::Auto, Accel::Tcg)).unwrap();
         assert_eq!(choice.emulator, Emulator::Bochs);
         let choice = choose(&host(Vendor::Auto, Emulator::Auto, Accel::Tcg)).unwrap();

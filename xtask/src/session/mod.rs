@@ -6,7 +6,7 @@ mod reports;
 mod steps;
 mod streams;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 mod texts;
 mod verdict;
 
@@ -98,7 +98,7 @@ impl<'a> Session<'a> {
             stopped,
             outcome,
             panicking: false,
-            attended: plan.interactive,
+            attended: plan.attended,
             heard: false,
             heard_something: false,
             screenshot: None,

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-fn plan(guests: &[&str], steps: Vec<Step>) -> Plan {
+pub fn plan(guests: &[&str], steps: Vec<Step>) -> Plan {
     let host = Host {
         vendor: Vendor::Svm,
         emulator: Emulator::Qemu,
@@ -34,6 +34,7 @@ fn plan(guests: &[&str], steps: Vec<Step>) -> Plan {
         timeout: Some(Duration::from_secs(20)),
         stall: None,
         interactive: false,
+        attended: false,
     }
 }
 

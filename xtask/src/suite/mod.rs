@@ -171,10 +171,10 @@ fn one(job: &Job, args: &TestArgs, packages: &Packages, image: Option<&Path>) ->
     let folder = paths::failures().join(format!("{}-{vendor}", job.case.name));
     let _ = std::fs::remove_dir_all(&folder);
     match boot(job, args, packages, image, &folder) {
-        Ok((plan, outcome)) => {
+        Ok((plan, mut outcome)) => {
             let row = Row::booted(&job.case.name, vendor, &outcome);
             if outcome.verdict.code() != 0
-                && let Err(error) = failure::write(&folder, &plan, &outcome)
+                && let Err(error) = failure::write(&folder, &plan, &mut outcome)
             {
                 say(format!("cannot write {}: {error:#}", paths::show(&folder)));
             }
@@ -282,6 +282,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         timeout: Some(Duration::from_secs(case.limit(job.vendor))),
         stall: Some(Duration::from_secs(if bochs { case.stall * 4 } else { case.stall })),
         interactive: false,
+        attended: false,
     })
 }
 
