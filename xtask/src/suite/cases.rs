@@ -60,7 +60,7 @@ pub struct Case {
     /// directory of media, whose files it serves too, or an empty text.
     #[serde(default)]
     pub server: Option<String>,
-    /// What the first guest's first disk must be after it: `ext4`, as `xtask/src/guests/ext4.rs` says.
+    /// What the first guest's first disk must be after it: `ext4`, as `xtask/src/guests/ext4.rs` says, or `same`.
     #[serde(default)]
     pub disk: Option<DiskCheck>,
     /// Words for the hypervisor's command line.
@@ -91,6 +91,8 @@ pub struct Case {
 pub enum DiskCheck {
     /// A sound file system with the files that the guest has synced.
     Ext4,
+    /// As it was before, byte for byte: a copy that is a disk of the machine and that the guest may write.
+    Same,
 }
 
 fn default_memory() -> u64 {
@@ -151,6 +153,9 @@ impl Case {
 
     /// Whether the disks' files must be after it as they were before.
     pub fn must_keep_disks(&self) -> bool {
+        if self.disk == Some(DiskCheck::Same) {
+            return true;
+        }
         !self.snapshot && self.config.get("snapshot").and_then(toml::Value::as_integer) == Some(1)
     }
 

@@ -6,7 +6,7 @@ mod failure;
 mod table;
 
 use crate::cli::TestArgs;
-use crate::config::Drive;
+use crate::config::{Drive, Source};
 use crate::emulator::build_bochs::{self, Mended};
 use crate::exec::{say, show};
 use crate::guests::{self, packages::Packages};
@@ -191,8 +191,14 @@ fn boot(
     image: Option<&Path>,
     folder: &Path,
 ) -> Result<(Plan, Outcome)> {
-    let plan = plan(job, args, packages)?;
+    let mut plan = plan(job, args, packages)?;
     std::fs::create_dir_all(folder)?;
+    // Removed with all that is in it when the boot is over.
+    let copies = tempfile::tempdir()?;
+    if job.case.disk == Some(cases::DiskCheck::Same) {
+        plan.snapshot = false;
+        own_copies(&mut plan, copies.path())?;
+    }
     let shot: PathBuf = folder.join("screen.png");
     let before = if job.case.must_keep_disks() { disks(&plan)? } else { Vec::new() };
     let mut outcome = run::execute(&plan, image, args.offline, Some(shot))?;
@@ -211,6 +217,20 @@ fn boot(
         let _ = std::fs::remove_dir_all(folder);
     }
     Ok((plan, outcome))
+}
+
+/// Gives the guests copies of their disks: two emulators must not write one file.
+fn own_copies(plan: &mut Plan, dir: &Path) -> Result<()> {
+    for guest in &mut plan.guests {
+        for drive in &mut guest.drives {
+            if let (false, Source::File(path)) = (drive.cdrom || drive.is_floppy(), &drive.source) {
+                let copy = dir.join(format!("{}-{}", guest.name, drive.place));
+                std::fs::copy(path, &copy).with_context(|| paths::show(path))?;
+                drive.source = Source::File(copy);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every guest's disk images with their bytes.
@@ -301,5 +321,22 @@ mod tests {
         assert_eq!(changed(&before), Some(path.as_path()));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(changed(&before), Some(path.as_path()));
+    }
+
+    #[test]
+    fn a_case_writes_to_its_own_copies_of_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, floppy) = (dir.path().join("disk"), dir.path().join("floppy"));
+        std::fs::write(&disk, b"bytes").unwrap();
+        std::fs::write(&floppy, b"more").unwrap();
+        let mut plan = crate::session::tests::plan(&["a"], vec![]);
+        let drive = |path: &Path, place: &str| Drive::file(path, place, false);
+        plan.guests[0].drives.extend([drive(&disk, "hda"), drive(&floppy, "fda")]);
+        let copies = tempfile::tempdir().unwrap();
+        own_copies(&mut plan, copies.path()).unwrap();
+        let copy = copies.path().join("a-hda");
+        assert_eq!(plan.guests[0].disks(), [copy.as_path()]);
+        assert_eq!(plan.guests[0].floppy(), Some(floppy.as_path()));
+        assert_eq!(disks(&plan).unwrap(), [(copy, b"bytes".to_vec())]);
     }
 }
