@@ -84,7 +84,11 @@ pub fn check(path: &Path, role: Role, boots: bool) -> Result<()> {
             if size > 2_949_120 {
                 bail!("{what} is too large for a floppy ({size} bytes; 1.44 MB are 1474560)");
             }
-            if size < 512 || (!FLOPPY_SIZES.contains(&size) && size < 163_840) {
+            let mut sector = [0; 512];
+            let whole = size.is_multiple_of(512) && file.read_exact(&mut sector).is_ok();
+            // A game or a loader in its boot sector needs no more of the floppy.
+            let boot_sectors = whole && sector[510..] == [0x55, 0xaa];
+            if size < 163_840 && !boot_sectors {
                 bail!("{what} is truncated: {size} bytes; 1.44 MB are 1474560");
             }
             Ok(())
@@ -223,6 +227,19 @@ mod tests {
         assert!(refused(&[0; 1000], Role::Firmware).contains("1000 bytes"));
         let missing = check(Path::new("/nowhere/x.iso"), Role::Cd, true).unwrap_err();
         assert!(missing.to_string().contains("cannot be opened"));
+    }
+
+    #[test]
+    fn a_boot_sector_alone_is_a_floppy_and_a_part_of_one_is_not() {
+        let mut sectors = vec![0; 1024];
+        assert!(refused(&sectors, Role::Floppy).contains("truncated"));
+        sectors[510..512].copy_from_slice(&[0x55, 0xaa]);
+        assert!(refused(&sectors[..1000], Role::Floppy).contains("truncated"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for size in [512, 1024] {
+            fs::write(file.path(), &sectors[..size]).unwrap();
+            check(file.path(), Role::Floppy, true).unwrap();
+        }
     }
 
     #[test]
