@@ -26,6 +26,7 @@ pub mod wall;
 pub use percpu::{RETIME, YIELD, this};
 pub use trap::{backtrace, dump};
 
+use core::sync::atomic::Ordering;
 use x86::controlregs::Cr4;
 
 /// What the page tables may use.
@@ -90,8 +91,10 @@ pub fn enable_features() {
 pub fn idle(wanted: impl FnOnce() -> bool) {
     lock::close_interrupts();
     if wanted() {
+        let from = tsc::now();
         // SAFETY: STI opens after the next instruction, so no interrupt comes before HLT.
         unsafe { core::arch::asm!("sti", "hlt", options(nomem, nostack)) };
+        this().halted.fetch_add(tsc::now().wrapping_sub(from), Ordering::Relaxed);
     } else {
         // SAFETY: handlers are in place on every CPU that idles.
         unsafe { x86::irq::enable() };

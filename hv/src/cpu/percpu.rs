@@ -32,6 +32,8 @@ pub struct PerCpu {
     pub interrupts: AtomicU64,
     /// NMIs taken.
     pub nmis: AtomicU64,
+    /// TSC ticks in which it halted, the interrupts included that ended that.
+    pub halted: AtomicU64,
     /// Set by a kick, cleared by whoever looks for work.
     pub kicked: AtomicBool,
     /// For the scheduler: what was asked of the turn that goes on here, [`YIELD`] and [`RETIME`]. One word, as it is looked
@@ -77,6 +79,7 @@ impl PerCpu {
             deadline: AtomicU64::new(u64::MAX),
             interrupts: AtomicU64::new(0),
             nmis: AtomicU64::new(0),
+            halted: AtomicU64::new(0),
             kicked: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             windows_epoch: AtomicU64::new(0),

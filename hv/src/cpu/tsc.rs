@@ -62,7 +62,13 @@ pub fn hz() -> u64 {
 /// Nanoseconds since [`start`]; 0 while the rate is unknown.
 #[must_use]
 pub fn uptime_ns() -> u64 {
-    to_ns(now().saturating_sub(START.load(Ordering::Relaxed)))
+    to_ns(ticks())
+}
+
+/// Ticks since [`start`].
+#[must_use]
+pub fn ticks() -> u64 {
+    now().saturating_sub(START.load(Ordering::Relaxed))
 }
 
 /// Ticks to nanoseconds.

@@ -418,14 +418,16 @@ fn host<B: Backend>(world: &World<B>, out: &mut dyn Write) -> Result<(), Refusal
     )?;
     writeln!(out, "memory: {} MiB, {} MiB free", stats.total >> 20, stats.free >> 20)?;
     for cpu in percpu::all() {
-        let (interrupts, nmis) = (&cpu.interrupts, &cpu.nmis);
+        let (interrupts, nmis, halted) = (&cpu.interrupts, &cpu.nmis, &cpu.halted);
         writeln!(
             out,
-            "CPU {} (APIC {:#x}): {} interrupts, {} NMIs",
+            "CPU {} (APIC {:#x}): {} interrupts, {} NMIs, halted for {} of {} ticks",
             cpu.id,
             cpu.apic_id(),
             interrupts.load(Ordering::Relaxed),
-            nmis.load(Ordering::Relaxed)
+            nmis.load(Ordering::Relaxed),
+            halted.load(Ordering::Relaxed),
+            tsc::ticks()
         )?;
     }
     Ok(writeln!(out, "command line: {}", crate::config::line())?)
