@@ -14,7 +14,7 @@ const CHECK: &[u8] = include_bytes!("../assets/xenstore");
 
 /// The script of a driver domain, and its drivers.
 const DRIVER: &[u8] = include_bytes!("../assets/driver");
-const BACK_ENDS: &[&str] = &["xen_blkback", "xen_netback"];
+const BACK_ENDS: &[&str] = &["xen_blkback", "xen_netback", "bridge"];
 
 /// Makes the archive and gives its place.
 pub fn archive(packages: &Packages, arch: Arch) -> Result<PathBuf> {
@@ -34,8 +34,8 @@ pub fn driver_archive(packages: &Packages, arch: Arch, kernel_package: &Path) ->
         list.push('\n');
     }
     ensure!(
-        list.contains("xen-blkback") && list.contains("xen-netback"),
-        "the kernel has no back ends for Xen"
+        ["xen-blkback", "xen-netback", "bridge"].iter().all(|module| list.contains(module)),
+        "the kernel has no back ends for Xen, or no bridge"
     );
     archive.file("modules/driver-list", 0o644, list.as_bytes());
     archive.file("driver", 0o644, DRIVER);
