@@ -4,11 +4,12 @@
 use super::abi::Layout;
 use super::disk::{BlkConfig, Media};
 use crate::errno::Errno;
-use crate::ring::MAX_PAGES;
+use crate::ring::{self, MAX_PAGES};
 use crate::seam::{GrantRef, Port};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use arch::SharedPage;
 
 /// Most queues of a device.
 pub const MAX_QUEUES: u32 = 16;
@@ -85,6 +86,21 @@ impl FrontEnd {
         }
         Ok(FrontEnd { layout, persistent, queues })
     }
+}
+
+/// Whether all requests of a front end whose back end is elsewhere are answered. `read` is as for
+/// [`FrontEnd::read`], `page` gives the page behind a grant of the front end's. What cannot be read asks for nothing.
+#[must_use]
+pub fn is_idle(
+    read: &mut impl FnMut(&str) -> Option<String>,
+    mut page: impl FnMut(GrantRef) -> Option<SharedPage>,
+) -> bool {
+    // The layout does not matter.
+    let Ok(front) = FrontEnd::read(read, Layout::X86_64, MAX_QUEUES) else { return true };
+    front.queues.iter().all(|queue| {
+        let first = queue.references.first().and_then(|reference| page(*reference));
+        first.is_none_or(|first| ring::is_idle(&first))
+    })
 }
 
 fn optional(
@@ -183,7 +199,9 @@ impl BlkConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
     use alloc::collections::BTreeMap;
+    use core::sync::atomic::AtomicU64;
 
     fn front(nodes: &[(&str, &str)]) -> Result<FrontEnd, Errno> {
         let nodes: BTreeMap<_, _> = nodes.iter().copied().collect();
@@ -203,6 +221,32 @@ mod tests {
         let queue = FrontQueue { references: Vec::from([GrantRef(8)]), port: Port(8) };
         let queues = Vec::from([queue]);
         assert_eq!(front, Ok(FrontEnd { layout: Layout::X86_64, persistent: true, queues }));
+    }
+
+    #[test]
+    fn a_front_end_is_idle_if_each_of_its_rings_is_answered_or_cannot_be_seen() {
+        let pages = [0; 2]
+            .map(|_| SharedPage::new(Box::leak(Box::new([const { AtomicU64::new(0) }; 512]))));
+        let nodes = BTreeMap::from([
+            ("multi-queue-num-queues", "2"),
+            ("queue-0/ring-ref", "10"),
+            ("queue-0/event-channel", "3"),
+            ("queue-1/ring-ref", "11"),
+            ("queue-1/event-channel", "4"),
+        ]);
+        let idle = |seen: usize| {
+            let mut read = |path: &str| nodes.get(path).map(|value| String::from(*value));
+            is_idle(&mut read, |grant| pages[..seen].get(grant.0 as usize - 10).copied())
+        };
+        assert!(idle(2), "rings that were never used");
+        // A request in the second: req_prod is the first word, rsp_prod the third.
+        pages[1].write(0, 4, 0).unwrap();
+        pages[1].write(8, 4, 0xffff_ffff).unwrap();
+        assert!(!idle(2));
+        assert!(idle(1) && idle(0), "its front end has taken the grant back");
+        pages[1].write(8, 4, 0).unwrap();
+        assert!(idle(2));
+        assert!(is_idle(&mut |_| None, |_| None), "nothing is written yet");
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod plan;
 mod serve;
 
 pub(crate) use connect::number;
-pub use connect::{FrontEnd, FrontQueue, MAX_INDIRECT, MAX_QUEUES, Node};
+pub use connect::{FrontEnd, FrontQueue, MAX_INDIRECT, MAX_QUEUES, Node, is_idle};
 pub use disk::{
     BlkConfig, Disk, DiskAnswer, DiskError, DiskOp, DiskRequest, Media, Piece, Run, Token, xvd,
 };

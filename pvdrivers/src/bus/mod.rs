@@ -22,5 +22,5 @@ pub use device::{DeviceId, DeviceKind, DeviceSpec};
 pub use dispatch::{Bus, Notice};
 pub use kinds::{ConsoleSpec, VbdSpec, VfbSpec, VifSpec};
 pub use nodes::{DomainKind, DomainSpec, create_base, create_domain, remove_domain};
-pub use remote::Remotes;
+pub use remote::{Parting, Remotes};
 pub use states::{Step, XenbusState, step};

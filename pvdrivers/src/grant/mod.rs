@@ -21,6 +21,7 @@ mod tests;
 pub use local::LocalGrants;
 pub use map::{Mapped, Unmapping};
 pub use removal::Removal;
+use shared::Granted;
 pub use shared::Version;
 
 use crate::abi::grant_table::GrantStatus;
@@ -166,6 +167,16 @@ impl GrantTables {
             max_maps: table.maps.limit(),
             in_use: table.in_use(),
         })
+    }
+
+    /// The page that a domain grants to whomever, for who only looks at it: the grant is not marked as used.
+    #[must_use]
+    pub fn look(&self, dom: DomId, reference: u32, frames: &impl Frames) -> Option<SharedPage> {
+        let shared = &self.tables.get(&dom)?.shared;
+        match shared.granted(reference).filter(|_| shared.is_access(reference))? {
+            Granted::Page(frame, ..) => frames.page(dom, frame),
+            Granted::Onward(..) => None,
+        }
     }
 
     /// All guests.

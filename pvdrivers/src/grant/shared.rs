@@ -87,6 +87,11 @@ impl Shared {
                 .is_some_and(|(flags, _)| flags & GTF_TYPE_MASK == GTF_TRANSITIVE)
     }
 
+    /// Whether an entry grants a page.
+    pub fn is_access(&self, reference: u32) -> bool {
+        self.header(reference).is_some_and(|(flags, _)| flags & GTF_TYPE_MASK == GTF_PERMIT_ACCESS)
+    }
+
     /// What an entry grants. Read after [`mark`](Shared::mark), before which it may change.
     pub fn granted(&self, reference: u32) -> Option<Granted> {
         let (page, at) = self.place(reference)?;

@@ -16,6 +16,8 @@ pub use back::BackRing;
 pub use front::FrontRing;
 pub use pages::{Pages, PinnedPages};
 
+use arch::SharedPage;
+
 /// Pages of the largest ring (`max-ring-page-order` 4).
 pub const MAX_PAGES: usize = 16;
 
@@ -64,6 +66,12 @@ pub const fn entries(bytes: usize, slot: usize) -> u32 {
     }
     let fit = (bytes - SLOTS) / slot;
     if fit > u32::MAX as usize / 2 { 0 } else { 1 << fit.ilog2() }
+}
+
+/// Whether all requests in a ring are answered, of which this is the first page: for who is neither of its ends.
+#[must_use]
+pub fn is_idle(first: &SharedPage) -> bool {
+    first.read_u32(REQ_PROD) == first.read_u32(RSP_PROD)
 }
 
 /// A ring's memory cut into slots.

@@ -131,6 +131,7 @@ fn pv() -> &'static IrqLock<Pv> {
         let mut service = Service::new(Quota::default());
         let bus = Bus::new(&mut service.store);
         let control = Control::new(&mut service.store);
+        let remotes = Remotes::new(&mut service.store);
         // A new store takes them all.
         let _ = bus::create_base(&mut service.store.local(bus.client()));
         let context =
@@ -139,7 +140,7 @@ fn pv() -> &'static IrqLock<Pv> {
             service,
             bus,
             control,
-            remotes: Remotes::new(),
+            remotes,
             newcomers: SortedMap::new(),
             taken: Vec::new(),
             context,
@@ -470,12 +471,13 @@ impl Pv {
     fn remove(&mut self, dom: DomId, uuid: &str) {
         let Pv { service, bus, control, remotes, context, .. } = self;
         self.newcomers.remove(&dom);
-        remotes.depart(&mut service.store, bus.client(), dom);
         control.forget(&mut service.store, dom);
         bus.destroy_domain(&mut service.store, dom, context);
         // What is not there is no error, and domain 0 may remove all.
         let _ = bus::remove_domain(&mut service.store.local(bus.client()), dom, uuid);
         service.forget(dom);
+        // What stands in for its back ends lies in its home, which is gone only now.
+        remotes.depart(&mut service.store, dom);
         let stored = self.stores.remove(&dom);
         let console = self.consoles.remove(&dom).map(|console| console.port);
         for port in stored.into_iter().chain(console) {
@@ -580,6 +582,9 @@ impl Pv {
                 }
                 Some(Ready::Local(client)) if client == self.control.client() => {
                     self.serve_control();
+                }
+                Some(Ready::Local(client)) if client == self.remotes.client() => {
+                    self.serve_remotes();
                 }
                 Some(Ready::Local(_)) => {}
                 None => return,

@@ -3,10 +3,11 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use machine::config::{DiskConfig, GuestConfig, Target, VifConfig};
-use pvdrivers::DomId;
-use pvdrivers::bus::{DeviceId, DeviceKind, DeviceSpec, VbdSpec, VifSpec};
+use pvdrivers::bus::{DeviceId, DeviceKind, DeviceSpec, Parting, VbdSpec, VifSpec};
+use pvdrivers::{DomId, blkback};
 
 use super::Pv;
 use super::net::MTU;
@@ -101,18 +102,45 @@ impl Pv {
     /// looks at what is there only when it comes to it.
     pub(super) fn welcome(&mut self, dom: DomId) {
         let Some(devices) = self.newcomers.remove(&dom) else { return };
-        let Pv { service, bus, remotes, .. } = self;
-        match remotes.arrive(&mut service.store, bus.client(), dom, devices) {
-            Ok(made) => {
-                for DeviceId { kind, domid, devid } in made {
-                    log::info!(
-                        "xenbus: {} {devid} of domain {} is another guest's to serve",
-                        kind.name(),
-                        domid.0
-                    );
-                }
+        for (id, made) in self.remotes.arrive(&mut self.service.store, dom, devices) {
+            match made {
+                Ok(()) => log::info!("xenbus: {} is another guest's to serve", Named(id)),
+                Err(error) => log::error!("xenbus: {} has no nodes: {error:?}", Named(id)),
             }
-            Err(error) => log::error!("domain {}: no devices of other guests: {error:?}", dom.0),
         }
+    }
+
+    /// Front ends of domains that have gone close.
+    pub(super) fn serve_remotes(&mut self) {
+        let Pv { service, bus, remotes, context, .. } = self;
+        let (client, hub) = (bus.client(), context.hub);
+        let partings = remotes.poll(&mut service.store, |store, device| {
+            let (dom, front) = (device.id.domid, device.front_path());
+            let mut read = |name: &str| store.local(client).read(&format!("{front}/{name}"));
+            // The requests of an interface are not waited for.
+            device.id.kind != DeviceKind::Vbd
+                || blkback::is_idle(&mut read, |grant| {
+                    hub.grants.lock().look(dom, grant.0, &hub.memories)
+                })
+        });
+        for parting in partings {
+            match parting {
+                Parting::Gone(id) => log::info!("xenbus: {} has gone with its back end", Named(id)),
+                Parting::Stuck(id) => log::warn!(
+                    "xenbus: {} has requests that nobody answers any more: it is of use again when its domain restarts",
+                    Named(id)
+                ),
+            }
+        }
+    }
+}
+
+/// A device, for the log.
+struct Named(DeviceId);
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let DeviceId { kind, domid, devid } = self.0;
+        write!(f, "{} {devid} of domain {}", kind.name(), domid.0)
     }
 }

@@ -1,12 +1,17 @@
 //! Devices that another domain serves: nodes while both are there.
 
 use super::*;
-use crate::store::{Path, TxId};
+use crate::store::{Path, StoreError, TxId};
 
 const USER: DomId = DomId(13);
 const DRIVER: DomId = DomId(7);
 const FRONT: &str = "/local/domain/13/device/vbd/51728";
 const BACK: &str = "/local/domain/7/backend/vbd/13/51728";
+
+/// Those that all were made.
+fn made(arrived: Vec<(DeviceId, Result<(), StoreError>)>) -> Vec<DeviceId> {
+    arrived.into_iter().map(|(id, made)| made.map(|()| id).unwrap()).collect()
+}
 
 struct Both {
     store: Store,
@@ -17,7 +22,8 @@ struct Both {
 fn both() -> Both {
     let mut store = Store::new(Quota::default());
     let base = store.connect(DomId::BACKEND);
-    Both { store, base, remotes: Remotes::new() }
+    let remotes = Remotes::new(&mut store);
+    Both { store, base, remotes }
 }
 
 impl Both {
@@ -33,12 +39,39 @@ impl Both {
     fn arrive(&mut self, dom: DomId) -> Vec<DeviceId> {
         self.base_nodes(dom);
         let own = (dom == USER).then(|| DeviceSpec { back_domid: DRIVER, ..disk() });
-        self.remotes.arrive(&mut self.store, self.base, dom, own).unwrap()
+        made(self.remotes.arrive(&mut self.store, dom, own))
     }
 
     fn depart(&mut self, dom: DomId) {
-        self.remotes.depart(&mut self.store, self.base, dom);
         self.store.local(self.base).remove(&format!("/local/domain/{}", dom.0)).unwrap();
+        self.store.forget(dom);
+        self.remotes.depart(&mut self.store, dom);
+    }
+
+    /// The front end says in what state it is.
+    fn front(&mut self, state: XenbusState) {
+        let user = self.store.connect(USER);
+        self.store.local(user).write(&format!("{FRONT}/state"), state.number()).unwrap();
+        self.store.disconnect(user);
+    }
+
+    fn back_state(&mut self) -> Option<String> {
+        let user = self.store.connect(USER);
+        let state = self.store.local(user).read(&format!("{BACK}/state"));
+        self.store.disconnect(user);
+        state
+    }
+
+    fn poll(&mut self, idle: bool) -> Vec<Parting> {
+        self.remotes.poll(&mut self.store, |_, device| {
+            assert_eq!(device.id, disk().id);
+            idle
+        })
+    }
+
+    /// Whether a domain has any node.
+    fn home(&mut self, dom: DomId) -> bool {
+        self.store.local(self.base).exists(&format!("/local/domain/{}", dom.0))
     }
 
     fn there(&mut self) -> (bool, bool) {
@@ -116,16 +149,16 @@ fn a_driver_domain_that_goes_takes_all_that_it_serves_and_nothing_of_another_one
         })
     };
     let ids = devices.each_ref().map(|device| device.id);
-    let Both { store, base, remotes } = &mut t;
-    assert_eq!(remotes.arrive(store, *base, USER, devices.clone()).unwrap(), []);
-    assert_eq!(remotes.arrive(store, *base, OTHER, []).unwrap(), ids[2..]);
-    assert_eq!(remotes.arrive(store, *base, DRIVER, []).unwrap(), ids[..2]);
+    let Both { store, remotes, .. } = &mut t;
+    assert_eq!(made(remotes.arrive(store, USER, devices.clone())), []);
+    assert_eq!(made(remotes.arrive(store, OTHER, [])), ids[2..]);
+    assert_eq!(made(remotes.arrive(store, DRIVER, [])), ids[..2]);
     assert_eq!(there(&mut t), [[true; 2]; 3]);
     t.depart(DRIVER);
     assert_eq!(there(&mut t), [[false; 2], [false; 2], [true; 2]]);
     t.base_nodes(DRIVER);
-    let Both { store, base, remotes } = &mut t;
-    assert_eq!(remotes.arrive(store, *base, DRIVER, []).unwrap(), ids[..2]);
+    let Both { store, remotes, .. } = &mut t;
+    assert_eq!(made(remotes.arrive(store, DRIVER, [])), ids[..2]);
     assert_eq!(there(&mut t), [[true; 2]; 3]);
     t.depart(USER);
     assert_eq!(there(&mut t), [[false; 2]; 3], "no directory of a guest that died stays behind");
@@ -150,4 +183,88 @@ fn a_driver_domain_that_fills_the_directory_of_a_device_to_come_does_not_hinder_
     assert_eq!(t.arrive(USER), [disk().id]);
     assert_eq!(t.there(), (true, true));
     assert!(t.store.local(t.base).read(&format!("{BACK}/0")).is_none());
+}
+
+#[test]
+fn a_device_that_cannot_be_made_does_not_keep_others_from_being_tried() {
+    let mut t = both();
+    for dom in [USER, DRIVER] {
+        t.base_nodes(dom);
+    }
+    let spec = DeviceSpec { back_domid: DRIVER, ..disk() };
+    let other = DeviceSpec { id: DeviceId { devid: 51744, ..spec.id }, ..spec.clone() };
+    let ids = [spec.id, other.id];
+    let Both { store, remotes, .. } = &mut t;
+    assert_eq!(made(remotes.arrive(store, USER, [spec, other])), []);
+    // Nothing of the store's own fails for domain 0; a client that is gone does.
+    store.disconnect(remotes.client());
+    assert_eq!(remotes.arrive(store, DRIVER, []), ids.map(|id| (id, Err(StoreError::NotThere))));
+    // They count as not made.
+    assert_eq!(remotes.arrive(store, DRIVER, []).len(), 2);
+}
+
+#[test]
+fn a_front_end_in_use_sees_a_closed_back_end_before_its_device_goes() {
+    for state in [XenbusState::Initialised, XenbusState::Connected] {
+        let mut t = both();
+        t.arrive(USER);
+        t.arrive(DRIVER);
+        t.front(state);
+        t.depart(DRIVER);
+        assert_eq!(t.back_state().as_deref(), Some("6"));
+        assert_eq!(t.poll(true), [], "it has not closed yet");
+        assert!(t.there().0);
+        // A driver domain that is back sooner than that waits.
+        assert_eq!(t.arrive(DRIVER), []);
+        t.front(XenbusState::Closing);
+        assert_eq!(t.poll(true), []);
+        t.front(XenbusState::Closed);
+        assert!(t.store.has_events(t.remotes.client()));
+        assert_eq!(t.poll(true), [Parting::Gone(disk().id)]);
+        assert_eq!(t.there(), (false, false));
+        t.depart(DRIVER);
+        assert!(!t.home(DRIVER));
+        assert_eq!(t.arrive(DRIVER), [disk().id]);
+        assert_eq!(t.there(), (true, true));
+    }
+}
+
+#[test]
+fn a_front_end_with_requests_under_way_keeps_its_device_until_its_domain_goes() {
+    let mut t = both();
+    t.arrive(USER);
+    t.arrive(DRIVER);
+    t.front(XenbusState::Connected);
+    t.depart(DRIVER);
+    t.front(XenbusState::Closed);
+    assert_eq!(t.poll(false), [Parting::Stuck(disk().id)]);
+    for _ in 0..2 {
+        assert_eq!(t.poll(true), [], "it is said once");
+        assert!(t.there().0);
+        assert_eq!(t.back_state().as_deref(), Some("6"));
+        // The driver domain starts anew, and ends.
+        assert_eq!(t.arrive(DRIVER), []);
+        t.depart(DRIVER);
+    }
+    t.depart(USER);
+    assert!(!t.home(DRIVER) && !t.home(USER), "nothing stands in for anybody any more");
+    assert_eq!(t.arrive(DRIVER), []);
+    assert_eq!(t.arrive(USER), [disk().id]);
+    assert_eq!(t.there(), (true, true));
+}
+
+#[test]
+fn a_front_end_may_go_while_its_back_end_is_away_and_no_watch_stays() {
+    let mut t = both();
+    t.arrive(USER);
+    t.arrive(DRIVER);
+    t.front(XenbusState::Connected);
+    t.depart(DRIVER);
+    t.depart(USER);
+    assert!(!t.home(DRIVER) && !t.home(USER));
+    t.poll(true);
+    t.arrive(USER);
+    t.arrive(DRIVER);
+    t.front(XenbusState::Connected);
+    assert!(!t.store.has_events(t.remotes.client()));
 }

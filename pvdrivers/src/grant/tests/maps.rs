@@ -24,6 +24,22 @@ fn a_mapped_grant_is_marked_and_its_owner_cannot_end_access() {
 }
 
 #[test]
+fn a_look_at_a_granted_page_marks_nothing_and_sees_none_that_is_not_granted() {
+    let world = world();
+    world.grant(A, 9, RW, B, 5);
+    world.grant(A, 3, GTF_ACCEPT_TRANSFER, B, 5);
+    world.grant(A, 4, RW, B, 99);
+    let look = |world: &World, dom, n| world.tables.look(dom, n, &world.memory);
+    assert!(look(&world, A, 9).unwrap().is(&world.memory.page(A, 5).unwrap()));
+    assert_eq!((world.flags(A, 9), world.in_use(A)), (RW, 0));
+    for (dom, reference) in [(A, 0), (A, 3), (A, 4), (A, u32::MAX), (B, 9), (DomId(99), 9)] {
+        assert!(look(&world, dom, reference).is_none(), "{dom:?} {reference}");
+    }
+    assert!(world.end_access(A, 9));
+    assert!(look(&world, A, 9).is_none());
+}
+
+#[test]
 fn marks_follow_what_the_users_do() {
     let mut world = world();
     world.grant(A, 1, RW, B, 5);
