@@ -1,6 +1,6 @@
 //! What a guest may see and change: CPUID, MSRs, control registers.
 
-use arch::control::{cr0, cr4, efer};
+use arch::control::{cr0, cr4, efer, rflags};
 use arch::event::vector;
 use arch::exit::CrAccess;
 use arch::{Event, Exit, Gpr, SegReg, SysReg, Vcpu};
@@ -89,6 +89,24 @@ impl log::Log for Lines {
     }
 
     fn flush(&self) {}
+}
+
+#[test]
+fn a_fault_pushes_the_resume_flag_and_a_trap_does_not() {
+    for (raised, pushed) in [(vector::GP, rflags::RF), (vector::DB, 0), (vector::MC, 0)] {
+        let mut guest = Guest::new();
+        let (error_code, qualification) = ((raised == vector::GP).then_some(0), 0);
+        let exit = match raised {
+            vector::GP => {
+                guest.vcpus[0].gprs.set_rcx(0xdead_0002);
+                Exit::Rdmsr
+            }
+            _ => Exit::Exception { vector: raised, error_code, qualification },
+        };
+        assert_eq!(guest.exit(exit), None);
+        assert_eq!(guest.vcpus[0].pending.map(|event| event.vector), Some(raised));
+        assert_eq!(guest.vcpus[0].rflags & rflags::RF, pushed, "{raised}");
+    }
 }
 
 #[test]

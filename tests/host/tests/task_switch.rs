@@ -307,7 +307,8 @@ fn a_fault_before_the_switch_leaves_the_old_task_untouched() {
     let before = guest.vcpus[0].clone();
     switch(&mut guest, NEW, Call);
     let vcpu = &guest.vcpus[0];
-    assert_eq!((vcpu.rip, vcpu.gprs, vcpu.rflags), (before.rip, before.gprs, before.rflags));
+    let with_resume_flag = before.rflags | rflags::RF;
+    assert_eq!((vcpu.rip, vcpu.gprs, vcpu.rflags), (before.rip, before.gprs, with_resume_flag));
     assert_eq!(vcpu.segment(SegReg::Tr), before.segment(SegReg::Tr));
     assert_eq!(guest.load(OLD_TSS + 32, 4), 0);
 }
