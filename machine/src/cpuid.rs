@@ -110,6 +110,8 @@ pub struct Dynamic {
     pub cr4: u64,
     /// IA32_APIC_BASE enables its local APIC.
     pub apic_enabled: bool,
+    /// The CPU keeps its local APIC while it runs.
+    pub apic_kept: bool,
 }
 
 impl CpuidPolicy {
@@ -213,7 +215,7 @@ impl CpuidPolicy {
             return regs;
         }
         if leaf >= 0x4000_0000 {
-            return self.hypervisor_leaf(leaf, subleaf, vcpu.apic_id);
+            return self.hypervisor_leaf(leaf, subleaf, vcpu);
         }
         let mut regs = get(&self.basic, leaf);
         match leaf {
@@ -237,14 +239,18 @@ impl CpuidPolicy {
 
     /// Viridian's leaves, Xen's, or without either a name that makes no guest believe in another.
     #[cold]
-    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, vcpu: u32) -> Regs {
+    fn hypervisor_leaf(&self, leaf: u32, subleaf: u32, vcpu: Dynamic) -> Regs {
         if let Some(groups) = self.viridian
             && leaf < xen::cpuid::SECOND_LEAF
         {
             return viridian::cpuid::leaf(leaf, groups, self.vcpus);
         }
         match &self.xen {
-            Some(asked) => xen::cpuid::leaf(leaf, subleaf, &xen::cpuid::Asked { vcpu, ..*asked }),
+            Some(asked) => {
+                let Dynamic { apic_id: vcpu, apic_kept, .. } = vcpu;
+                let asked = xen::cpuid::Asked { vcpu, apic_kept, ..*asked };
+                xen::cpuid::leaf(leaf, subleaf, &asked)
+            }
             None if leaf == 0x4000_0000 => self.hypervisor,
             None => [0; 4],
         }
@@ -393,7 +399,7 @@ mod tests {
     #[test]
     fn what_is_not_virtualized_is_hidden() {
         let policy = CpuidPolicy::new(host, 4, 2_000_000);
-        let vcpu = Dynamic { apic_id: 3, cr4: 0, apic_enabled: true };
+        let vcpu = Dynamic { apic_id: 3, cr4: 0, apic_enabled: true, apic_kept: false };
         let [_, b, c, d] = policy.get(1, 0, vcpu);
         assert_eq!(c & (1 << 3 | 1 << 5 | 1 << 6 | 1 << 15), 0, "MONITOR, VMX, SMX, PDCM");
         assert_ne!(c & HYPERVISOR, 0);
@@ -422,7 +428,7 @@ mod tests {
 
     #[test]
     fn pae_takes_long_mode_and_nx_along_and_nx_goes_alone() {
-        let vcpu = Dynamic { apic_id: 0, cr4: 0, apic_enabled: true };
+        let vcpu = Dynamic { apic_id: 0, cr4: 0, apic_enabled: true, apic_kept: false };
         let mut policy = CpuidPolicy::new(host, 1, 2_000_000);
         policy.hide_nx();
         assert!(policy.has_extended(29) && !policy.has_extended(20));
@@ -438,7 +444,12 @@ mod tests {
         let policy = CpuidPolicy::new(host, 4, 2_000_000);
         for leaf in [0, 2, 3, 5, 6, 8, 0xa, 0xc, 0x15, 0x16] {
             for (apic_id, subleaf) in [(0, 0), (3, 1)] {
-                let vcpu = Dynamic { apic_id, cr4: u64::MAX, apic_enabled: apic_id == 0 };
+                let vcpu = Dynamic {
+                    apic_id,
+                    cr4: u64::MAX,
+                    apic_enabled: apic_id == 0,
+                    apic_kept: false,
+                };
                 assert_eq!(policy.plain(leaf), Some(&policy.get(leaf, subleaf, vcpu)), "{leaf:#x}");
             }
         }
@@ -451,7 +462,7 @@ mod tests {
     fn bits_that_follow_the_vcpu_are_patched() {
         let policy = CpuidPolicy::new(host, 2, 2_000_000);
         let cr4 = arch::control::cr4::OSXSAVE;
-        let vcpu = Dynamic { apic_id: 1, cr4, apic_enabled: false };
+        let vcpu = Dynamic { apic_id: 1, cr4, apic_enabled: false, apic_kept: false };
         let [_, _, c, d] = policy.get(1, 0, vcpu);
         assert_ne!(c & OSXSAVE, 0);
         assert_eq!(d & APIC, 0);

@@ -306,6 +306,7 @@ impl Machine {
             apic_id: cpu.id as u32,
             cr4: vcpu.reg(SysReg::Cr4),
             apic_enabled: cpu.lapic.base() & 1 << 11 != 0,
+            apic_kept: vcpu.apic().is_some(),
         };
         set_cpuid(vcpu, &self.cpuid.get(leaf, subleaf, state));
     }

@@ -184,7 +184,9 @@ impl Machine {
                 None => xen::cpuid::FIRST_LEAF,
                 Some(_) => xen::cpuid::SECOND_LEAF,
             };
-            cpuid.show_xen(xen::cpuid::Asked { first, vcpu: 0, domid, tsc_khz, mul, shift });
+            let (vcpu, apic_kept) = (0, false);
+            let asked = xen::cpuid::Asked { first, vcpu, domid, tsc_khz, mul, shift, apic_kept };
+            cpuid.show_xen(asked);
         }
         if let Some(groups) = viridian {
             cpuid.show_viridian(groups);

@@ -21,12 +21,18 @@ pub struct Asked {
     pub mul: u32,
     /// The shift that goes with it.
     pub shift: i8,
+    /// Its CPU keeps the local APIC.
+    pub apic_kept: bool,
 }
 
 /// What CPUID gives for a leaf from 4000_0000h on.
+///
+/// That a vCPU may have an upcall vector of its own (`XEN_HVM_CPUID_UPCALL_VECTOR`) is shown only where the CPU keeps the
+/// local APIC: such a vector needs an end of interrupt, which is an exit elsewhere, and the common callback vector
+/// needs none. The call that sets one is there for all.
 #[must_use]
 pub fn leaf(leaf: u32, subleaf: u32, asked: &Asked) -> Regs {
-    let Asked { first, vcpu, domid, tsc_khz, mul, shift } = *asked;
+    let Asked { first, vcpu, domid, tsc_khz, mul, shift, apic_kept } = *asked;
     let [b, c, d] = xen::SIGNATURE;
     let msr = if first == FIRST_LEAF { HYPERCALL_MSR } else { HYPERCALL_MSR_VIRIDIAN };
     match (leaf.wrapping_sub(first), subleaf) {
@@ -40,9 +46,8 @@ pub fn leaf(leaf: u32, subleaf: u32, asked: &Asked) -> Regs {
         (3, 1) => [0, 0, mul, i32::from(shift) as u32],
         (3, 2) => [tsc_khz, 0, 0, 0],
         (4, 0) => {
-            let features =
-                xen::HVM_VCPU_ID_PRESENT | xen::HVM_DOMID_PRESENT | xen::HVM_UPCALL_VECTOR;
-            [features, vcpu, domid, 0]
+            let own_vectors = if apic_kept { xen::HVM_UPCALL_VECTOR } else { 0 };
+            [xen::HVM_VCPU_ID_PRESENT | xen::HVM_DOMID_PRESENT | own_vectors, vcpu, domid, 0]
         }
         _ => [0; 4],
     }
@@ -52,8 +57,15 @@ pub fn leaf(leaf: u32, subleaf: u32, asked: &Asked) -> Regs {
 mod tests {
     use super::*;
 
-    const ASKED: Asked =
-        Asked { first: FIRST_LEAF, vcpu: 3, domid: 7, tsc_khz: 2_000_000, mul: 1 << 31, shift: 0 };
+    const ASKED: Asked = Asked {
+        first: FIRST_LEAF,
+        vcpu: 3,
+        domid: 7,
+        tsc_khz: 2_000_000,
+        mul: 1 << 31,
+        shift: 0,
+        apic_kept: false,
+    };
 
     #[test]
     fn linux_finds_xen_4_17_with_one_page_and_the_vcpu() {
@@ -65,6 +77,8 @@ mod tests {
         assert_eq!(at(1)[0], 0x0004_0011);
         assert_eq!(at(2)[..2], [1, HYPERCALL_MSR]);
         assert_eq!(at(4)[1..3], [3, 7]);
+        let kept = leaf(0x4000_0004, 0, &Asked { apic_kept: true, ..ASKED });
+        assert_eq!((at(4)[0], kept[0]), (1 << 3 | 1 << 4, 1 << 3 | 1 << 4 | 1 << 6));
         assert_eq!((at(6), leaf(0x4000_0003, 9, &ASKED)), ([0; 4], [0; 4]));
         // Behind Viridian's leaves the same, with an MSR that is not Viridian's.
         let behind = |n: u32| leaf(0x4000_0100 + n, 0, &Asked { first: SECOND_LEAF, ..ASKED });
