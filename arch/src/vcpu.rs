@@ -156,6 +156,22 @@ pub trait Vcpu {
     /// what was asked before; cheap when nothing changes.
     fn request_window(&mut self, interrupt: bool, nmi: bool, held_back: u8);
 
+    /// Offers an interrupt to the guest, which the CPU delivers without an exit as soon as RFLAGS.IF and the interrupt
+    /// shadow let it. `vector` is 32 or more, above the task priority, and nothing else waits: no event is pending. Takes
+    /// the place of the windows that were asked for, and stands until [`withdraw`](Vcpu::withdraw). False: the CPU
+    /// cannot, and nothing has changed.
+    #[inline]
+    fn offer(&mut self, vector: u8) -> bool {
+        let _ = vector;
+        false
+    }
+
+    /// Takes the offer back, if there is one. True: it was delivered.
+    #[inline]
+    fn withdraw(&mut self) -> bool {
+        false
+    }
+
     /// The page in which the CPU keeps the guest's local APIC; `None` where it keeps none. What is set there
     /// holds from the next entry on.
     #[inline]

@@ -3,6 +3,9 @@
 //! One rule: between `lend_apic`, before an entry, and `take_apic`, task priority, requests and vectors in
 //! service are in the CPU's page; at all other times, and of all else, the chip is right. Whoever is about to
 //! look at those or to change them takes first, and the next entry lends again.
+//!
+//! A CPU without such a page may still deliver one vector by itself ([`Vcpu::offer`]). That is the same to all others:
+//! while it is out, whether the vector is requested or in service is with the CPU, and who takes it back learns that.
 
 use crate::Machine;
 use crate::cpu::Cpu;
@@ -14,6 +17,16 @@ use devmodel::lapic::Mode;
 /// Register numbers: offset / 10h.
 pub(crate) const EOI: u8 = 0x0b;
 const ICR_HIGH: u8 = 0x31;
+const FIRST_OFFERED: u8 = 32;
+
+#[inline(never)]
+fn withdraw<V: Vcpu>(cpu: &mut Cpu, vcpu: &mut V) {
+    if vcpu.withdraw()
+        && let Some(vector) = cpu.offered
+    {
+        cpu.lapic.acknowledge_vector(vector);
+    }
+}
 
 impl Machine {
     /// What the CPU does of this vCPU's local APIC by itself.
@@ -55,14 +68,34 @@ impl Machine {
     /// Takes it back.
     #[inline]
     pub(crate) fn take_apic<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &mut V) {
-        if cpu.apic_lent
-            && let Some(page) = vcpu.apic()
-        {
-            cpu.lapic.take_back(page);
+        if cpu.apic_lent {
+            match vcpu.apic() {
+                Some(page) => cpu.lapic.take_back(page),
+                None => withdraw(cpu, vcpu),
+            }
             cpu.apic_lent = false;
             // It is lent again before the next entry.
             cpu.attention = true;
         }
+    }
+
+    /// Leaves a vector to the CPU, to be delivered when the guest takes interrupts, if the CPU can do that: the local
+    /// APIC's, or the upcall of Xen's events, which nobody acknowledges.
+    #[inline]
+    pub(crate) fn offer<V: Vcpu>(
+        &self,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
+        vector: u8,
+        is_upcall: bool,
+    ) -> bool {
+        // Below are exceptions; an interrupted delivery of such a vector might be taken for one.
+        if vector < FIRST_OFFERED || !vcpu.offer(vector) {
+            return false;
+        }
+        cpu.offered = (!is_upcall).then_some(vector);
+        cpu.apic_lent = true;
+        true
     }
 
     /// Whether an interrupt of its local APIC waits for the vCPU to open its own.

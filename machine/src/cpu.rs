@@ -46,6 +46,8 @@ pub struct Cpu {
     pub(crate) lapic_page: u64,
     /// The CPU has task priority, requests and vectors in service: see `apic`.
     pub(crate) apic_lent: bool,
+    /// The vector of it that was offered, where that is all that the CPU has.
+    pub(crate) offered: Option<u8>,
     /// What the guest reads in the CPU's page besides is as the chip has it, and so is what the CPU does of it.
     pub(crate) apic_shown: bool,
     /// Timers of Xen's interface.
@@ -78,6 +80,7 @@ impl Cpu {
             lapic_due: None,
             lapic_page: LAPIC >> 12,
             apic_lent: false,
+            offered: None,
             apic_shown: false,
             xen: XenTimer::default(),
             why: None,

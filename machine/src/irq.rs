@@ -227,12 +227,12 @@ impl Machine {
             self.skip(vcpu, 1);
             cpu.activity = Activity::Halted;
         }
-        // Of a vCPU that runs on with its local APIC lent, nothing of that is wanted here.
-        if cpu.activity != Activity::Running {
+        let delivers = self.apic_mode(cpu, vcpu) != ApicMode::Off;
+        // Of a vCPU that runs on with its local APIC lent, nothing of that is wanted here; but an offer ends.
+        if cpu.activity != Activity::Running || !delivers {
             self.take_apic(cpu, vcpu);
         }
         self.take_tpr(cpu, vcpu);
-        let delivers = self.apic_mode(cpu, vcpu) != ApicMode::Off;
         let enabled = vcpu.rflags() & rflags::IF != 0;
         let extint = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
         let vector = cpu.lapic.pending_vector();
@@ -288,8 +288,18 @@ impl Machine {
             };
             vcpu.inject(vector.map(Event::interrupt));
         }
-        let more = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
-        let more = more || upcall_waits || !delivers && cpu.lapic.pending_vector().is_some();
+        let extint = self.intr.load(Ordering::Acquire) && cpu.lapic.accepts_extint();
+        let upcall = if upcall_waits { upcall } else { None };
+        let vector = if delivers { None } else { cpu.lapic.pending_vector() };
+        if let (Some(alone), None) | (None, Some(alone)) = (upcall, vector)
+            && !extint
+            && cpu.nmis == 0
+            && vcpu.pending_event().is_none()
+            && self.offer(cpu, vcpu, alone, upcall_waits)
+        {
+            return true;
+        }
+        let more = extint || upcall_waits || vector.is_some();
         self.ask_for_window(cpu, vcpu, more, delivers);
         true
     }

@@ -55,6 +55,7 @@ pub fn init<V: Vcpu>(vcpu: &mut V) {
     vcpu.set_blocking(Blocking::default());
     vcpu.inject(None);
     vcpu.request_window(false, false, 0);
+    vcpu.withdraw();
     vcpu.flush_tlb();
 }
 

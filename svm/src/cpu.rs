@@ -9,7 +9,7 @@ use crate::inject;
 use crate::intercept;
 use crate::vmcb::{CLEAN, Vmcb};
 use arch::control::{cr0, efer};
-use arch::{Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
+use arch::{Blocking, Event, EventKind, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
 
 mod windows;
 
@@ -24,6 +24,8 @@ pub struct SvmVcpu {
     /// Entry and exit have more to do than to switch: something below is not at rest, a flush is
     /// due, or the vCPU is on no CPU. Whatever changes any of that calls [`SvmVcpu::settle`].
     unrest: bool,
+    /// Of that, an interrupt that is pending is all.
+    interrupt_alone: bool,
     /// EVENTINJ for the next entry.
     pending: u64,
     /// What the last exit was, where its code does not say it.
@@ -53,6 +55,7 @@ impl SvmVcpu {
             vmcb,
             host: HostArea::NONE,
             unrest: true,
+            interrupt_alone: false,
             pending: 0,
             given: None,
             clean: if caps.has(Features::VMCB_CLEAN) { CLEAN } else { 0 },
@@ -180,13 +183,12 @@ impl SvmVcpu {
         self.settle();
     }
 
-    /// Notes whether the next entry and exit are plain ones.
+    /// Notes what the next entry and exit have to do.
     #[inline]
     fn settle(&mut self) {
-        self.unrest = self.pending != 0
-            || self.windows.busy()
-            || self.host == HostArea::NONE
-            || self.vmcb.is_flush_due();
+        let rest = !self.windows.busy() && self.host != HostArea::NONE && !self.vmcb.is_flush_due();
+        self.unrest = !rest || self.pending != 0;
+        self.interrupt_alone = rest && inject::is_interrupt(self.pending);
     }
 
     /// What comes between exit and decoding: saves what the VMCB will not keep. False: it was ours
@@ -198,14 +200,12 @@ impl SvmVcpu {
         self.gprs.set_rax(vmcb.rax());
         self.gprs.set_rsp(vmcb.rsp());
         let delivery = vmcb.exit_int_info();
-        if self.unrest || delivery & inject::VALID != 0 {
-            self.finish_entry(delivery)
-        } else {
-            true
-        }
+        if self.unrest || inject::is_valid(delivery) { self.finish_entry(delivery) } else { true }
     }
 
-    /// What comes before entry.
+    /// What comes before entry. An interrupt goes as a virtual one, which the CPU delivers at once, since the guest takes
+    /// interrupts where one is injected. With EVENTINJ, QEMU (7.2, 10.0) may deliver it a second time, whatever
+    /// RFLAGS.IF is: it does not clear what it keeps of it.
     #[inline]
     fn before_switch(&mut self) {
         if self.unrest {
@@ -218,10 +218,23 @@ impl SvmVcpu {
 
     #[inline]
     fn prepare_entry(&mut self) {
+        if self.interrupt_alone {
+            self.vmcb.deliver(self.pending as u8);
+        } else {
+            self.prepare_strange_entry();
+        }
+    }
+
+    #[inline(never)]
+    fn prepare_strange_entry(&mut self) {
         let attached = self.host != HostArea::NONE;
         assert!(cfg!(test) || attached, "a vCPU runs only where it is attached");
         let vmcb = &mut *self.vmcb;
-        if self.windows.busy() || inject::is_nmi(self.pending) {
+        let busy = self.windows.busy();
+        if inject::is_interrupt(self.pending) && !busy {
+            return vmcb.deliver(self.pending as u8);
+        }
+        if busy || inject::is_nmi(self.pending) {
             self.windows.before_entry(self.pending, vmcb);
         }
         vmcb.set_event_inj(self.pending);
@@ -230,25 +243,29 @@ impl SvmVcpu {
     /// `delivery`: EXITINTINFO. False: the exit was ours alone.
     #[inline]
     fn finish_entry(&mut self, delivery: u64) -> bool {
-        let vmcb = &mut *self.vmcb;
-        vmcb.flushed();
-        vmcb.set_event_inj(0);
-        if delivery & inject::VALID == 0 && !self.windows.busy() {
-            // What was to be injected is delivered, as nearly always.
+        let plain = self.interrupt_alone && !inject::is_valid(delivery);
+        if plain && !self.vmcb.is_interrupt_waiting() {
             (self.pending, self.unrest) = (0, false);
             return true;
         }
         self.finish_strange_entry(delivery)
     }
 
-    /// As [`SvmVcpu::finish_entry`], where a delivery is to be repeated or a window is asked for.
+    /// As [`SvmVcpu::finish_entry`], of all other entries, and where a delivery is to be repeated.
     #[inline(never)]
     fn finish_strange_entry(&mut self, delivery: u64) -> bool {
         let vmcb = &mut *self.vmcb;
-        self.pending = if delivery & inject::VALID == 0 { 0 } else { inject::again(delivery) };
+        vmcb.flushed();
+        vmcb.set_event_inj(0);
         let mut after = After::Decode;
-        if self.windows.busy() {
-            after = self.windows.after_exit(vmcb.exit_code(), vmcb);
+        if !self.windows.busy() && vmcb.is_interrupt_waiting() {
+            // Not delivered, and so the guest has executed nothing: what EXITINTINFO tells of is this, or came of it.
+            vmcb.withdraw();
+        } else {
+            self.pending = inject::again(delivery);
+            if self.windows.busy() {
+                after = self.windows.after_exit(vmcb.exit_code(), vmcb);
+            }
         }
         self.settle();
         if let After::Give(exit) = after {
@@ -475,8 +492,10 @@ impl Vcpu for SvmVcpu {
             Some(event) => inject::encode(event, self.vmcb.cr0() & cr0::PE == 0),
             None => 0,
         };
-        // Not less than it was: what rests again is seen at the next exit.
-        self.unrest |= self.pending != 0;
+        // What rests again is seen at the next exit.
+        let interrupt = event.is_some_and(|event| event.kind == EventKind::Interrupt);
+        self.interrupt_alone = interrupt && !self.unrest;
+        self.unrest = true;
     }
 
     #[inline]
@@ -488,9 +507,21 @@ impl Vcpu for SvmVcpu {
         }
     }
 
+    fn offer(&mut self, vector: u8) -> bool {
+        self.windows.offer(vector, &mut self.vmcb);
+        self.settle();
+        true
+    }
+
+    fn withdraw(&mut self) -> bool {
+        let taken = self.windows.withdraw(&mut self.vmcb);
+        self.settle();
+        taken
+    }
+
     fn flush_tlb(&mut self) {
         self.vmcb.flush(self.caps.has(Features::FLUSH_BY_ASID));
-        self.unrest = true;
+        (self.unrest, self.interrupt_alone) = (true, false);
     }
 }
 

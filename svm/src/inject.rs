@@ -51,6 +51,20 @@ pub const fn decode(field: u64) -> Option<Event> {
     Some(Event { kind, vector, error_code, insn_len: 0 })
 }
 
+/// Whether a field holds an event. VALID is the sign of the low half: one instruction to test.
+#[must_use]
+#[inline]
+pub const fn is_valid(field: u64) -> bool {
+    (field as i32) < 0
+}
+
+/// Whether a field holds an interrupt.
+#[must_use]
+#[inline]
+pub const fn is_interrupt(field: u64) -> bool {
+    is_valid(field) && field & TYPE == INTERRUPT
+}
+
 /// Whether a valid field holds an NMI.
 #[must_use]
 #[inline]
@@ -97,6 +111,7 @@ mod tests {
             assert_eq!(again(encode(event, false)), encode(event, false));
         }
         assert_eq!(encode(Event::interrupt(0x20), false), 0x8000_0020);
+        assert!(is_interrupt(0x8000_0020) && !is_interrupt(0x20) && !is_interrupt(0x8000_0202));
         assert_eq!(encode(Event::NMI, false), 0x8000_0202);
         let gp = Event::exception(vector::GP, Some(8));
         assert_eq!(encode(gp, false), 0x8_8000_0b0d);

@@ -72,11 +72,10 @@ pub const PAUSE_THRESHOLD: u16 = 128;
 /// Intercepts of a guest on this CPU, offsets 00Ch and 010h.
 #[must_use]
 pub fn by_need(caps: &Caps) -> (Misc1, Misc2) {
+    // VINTR is added for interrupt windows.
     let mut misc1 = Misc1::INTR
         | Misc1::NMI
         | Misc1::INIT
-        // V_IRQ is only ever set as an interrupt window.
-        | Misc1::VINTR
         | Misc1::RDPMC
         | Misc1::CPUID
         | Misc1::INVD

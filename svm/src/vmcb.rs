@@ -24,12 +24,14 @@ mod clean {
 pub const CLEAN: u32 = clean::ALL;
 
 /// V_TPR, bits 0 to 7 of offset 060h; 0 to 3 are CR8.
-const V_TPR: u64 = 0xf;
-const V_IRQ: u64 = 1 << 8;
+const V_TPR: u32 = 0xf;
+const V_IRQ: u32 = 1 << 8;
 /// Highest priority, so that V_TPR does not hold the window back on CPUs without V_IGN_TPR.
-const V_INTR_PRIO: u64 = 0xf << 16;
-const V_IGN_TPR: u64 = 1 << 20;
-const V_INTR_MASKING: u64 = 1 << 24;
+const V_INTR_PRIO: u32 = 0xf << 16;
+const V_IGN_TPR: u32 = 1 << 20;
+const V_INTR_MASKING: u32 = 1 << 24;
+/// A virtual interrupt that no task priority holds back.
+const V_IRQ_NOW: u32 = V_IRQ | V_INTR_PRIO | V_IGN_TPR;
 
 /// TLB_CONTROL: flush all ASIDs on this entry.
 const FLUSH_ALL: u32 = 1;
@@ -63,7 +65,8 @@ pub struct Vmcb {
     tsc_offset: u64,
     asid: u32,
     tlb_control: u32,
-    v_intr: u64,
+    v_intr: u32,
+    v_intr_vector: u32,
     interrupt_shadow: u64,
     exit_code: u64,
     exit_info_1: u64,
@@ -309,25 +312,48 @@ impl Vmcb {
     #[must_use]
     #[inline]
     pub const fn cr8(&self) -> u64 {
-        self.v_intr & V_TPR
+        (self.v_intr & V_TPR) as u64
     }
 
     /// Sets CR8, 0 to 15.
     pub const fn set_cr8(&mut self, tpr: u64) {
-        self.v_intr = self.v_intr & !0xff | tpr & V_TPR;
+        self.v_intr = self.v_intr & !0xff | tpr as u32 & V_TPR;
         self.clean &= !clean::TPR;
     }
 
-    /// Asks for a VINTR exit as soon as the guest takes interrupts, whatever its task priority.
+    /// Asks for a VINTR exit as soon as the guest takes interrupts, whatever its task priority. It takes the place of
+    /// a virtual interrupt that waits.
     pub const fn set_interrupt_window(&mut self, on: bool) {
-        const WINDOW: u64 = V_IRQ | V_INTR_PRIO | V_IGN_TPR;
-        self.v_intr = if on { self.v_intr | WINDOW } else { self.v_intr & !WINDOW };
+        const VINTR: u32 = Misc1::VINTR.bits();
+        self.v_intr = if on { self.v_intr | V_IRQ_NOW } else { self.v_intr & !V_IRQ };
+        self.clean &= !clean::TPR;
+        let old = self.intercept_misc1;
+        self.intercept_misc1 = if on { old | VINTR } else { old & !VINTR };
+        if self.intercept_misc1 != old {
+            self.clean &= !clean::I;
+        }
+    }
+
+    /// The CPU delivers `vector` as soon as the guest takes interrupts, whatever its task priority (APM2 "Injecting
+    /// Virtual (INTR) Interrupts"). Not while an interrupt window is asked for.
+    #[inline]
+    pub const fn deliver(&mut self, vector: u8) {
+        self.v_intr |= V_IRQ_NOW;
+        self.v_intr_vector = vector as u32;
         self.clean &= !clean::TPR;
     }
 
-    /// Whether an interrupt window is asked for.
+    /// The CPU does not deliver what waits.
+    #[inline]
+    pub const fn withdraw(&mut self) {
+        self.v_intr &= !V_IRQ;
+        self.clean &= !clean::TPR;
+    }
+
+    /// Whether a virtual interrupt waits, be it to be delivered or to exit: an interrupt window is one.
     #[must_use]
-    pub const fn interrupt_window(&self) -> bool {
+    #[inline]
+    pub const fn is_interrupt_waiting(&self) -> bool {
         self.v_intr & V_IRQ != 0
     }
 
@@ -455,6 +481,7 @@ const ZERO: Vmcb = Vmcb {
     asid: 0,
     tlb_control: 0,
     v_intr: 0,
+    v_intr_vector: 0,
     interrupt_shadow: 0,
     exit_code: 0,
     exit_info_1: 0,
@@ -545,6 +572,21 @@ impl Vmcb {
     /// Intercepts of control registers.
     pub fn intercept_cr(&self) -> u32 {
         self.intercept_cr
+    }
+
+    /// Whether the delivery of virtual interrupts exits.
+    pub fn intercepts_vintr(&self) -> bool {
+        self.intercept_misc1 & Misc1::VINTR.bits() != 0
+    }
+
+    /// The vector of the virtual interrupt that waits.
+    pub fn waiting_vector(&self) -> Option<u8> {
+        self.is_interrupt_waiting().then_some(self.v_intr_vector as u8)
+    }
+
+    /// As the CPU does when it delivers what waits.
+    pub fn script_delivery(&mut self) {
+        self.v_intr &= !V_IRQ;
     }
 }
 

@@ -311,6 +311,13 @@ impl LocalApic {
         Some(vector)
     }
 
+    /// Moves a requested vector into service: the CPU has delivered it by itself.
+    pub fn acknowledge_vector(&mut self, vector: u8) {
+        self.irr.remove(vector);
+        self.isr.insert(vector);
+        self.refresh_priority();
+    }
+
     /// Ends the highest interrupt in service. Returns its vector when the I/O APICs are to hear it.
     #[inline]
     pub fn eoi(&mut self) -> Option<u8> {

@@ -42,6 +42,12 @@ impl Vectors {
         self.top = highest(&self.words);
     }
 
+    /// Removes a vector, if it is there.
+    pub fn remove(&mut self, vector: u8) {
+        set_bit(&mut self.words, vector, false);
+        self.top = highest(&self.words);
+    }
+
     /// Adds the vectors of `bits`, which are without those below 16.
     pub fn merge(&mut self, bits: &[u64; 4]) {
         for (word, bits) in self.words.iter_mut().zip(bits) {

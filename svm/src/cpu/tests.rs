@@ -116,21 +116,108 @@ fn exceptions_in_real_mode_push_no_error_code() {
 fn the_interrupt_window_exits_once_and_cr8_writes_exit_while_it_is_asked_for() {
     let mut vcpu = vcpu(Features::empty());
     vcpu.request_window(true, false, 0);
-    assert!(vcpu.vmcb.interrupt_window());
+    assert!(vcpu.vmcb.is_interrupt_waiting());
     assert_eq!(vcpu.vmcb.intercept_cr(), intercept::CR8_WRITE);
     assert_eq!(switch(&mut vcpu, exits_with(code::CPUID)), Some(Exit::Cpuid));
-    assert!(vcpu.vmcb.interrupt_window(), "another exit leaves it");
+    assert!(vcpu.vmcb.is_interrupt_waiting(), "another exit leaves it");
+    assert!(vcpu.vmcb.intercepts_vintr());
     assert_eq!(switch(&mut vcpu, exits_with(code::VINTR)), Some(Exit::InterruptWindow));
-    assert!(!vcpu.vmcb.interrupt_window() && !vcpu.windows.busy());
+    assert!(!vcpu.vmcb.is_interrupt_waiting() && !vcpu.windows.busy());
     assert_eq!(vcpu.vmcb.intercept_cr(), 0);
+    assert!(!vcpu.vmcb.intercepts_vintr());
     vcpu.request_window(true, false, 0);
     vcpu.request_window(false, false, 0);
-    assert!(!vcpu.vmcb.interrupt_window() && !vcpu.windows.busy());
+    assert!(!vcpu.vmcb.is_interrupt_waiting() && !vcpu.windows.busy());
     vcpu.request_window(false, false, 5);
-    assert!(!vcpu.vmcb.interrupt_window() && !vcpu.windows.busy());
+    assert!(!vcpu.vmcb.is_interrupt_waiting() && !vcpu.windows.busy());
     assert_eq!(vcpu.vmcb.intercept_cr(), intercept::CR8_WRITE, "the task priority holds one back");
     vcpu.request_window(false, false, 0);
     assert_eq!(vcpu.vmcb.intercept_cr(), 0);
+}
+
+#[test]
+fn an_interrupt_is_delivered_as_a_virtual_one_and_stays_pending_until_it_is() {
+    let mut vcpu = vcpu(Features::VMCB_CLEAN);
+    switch(&mut vcpu, exits_with(code::CPUID));
+    vcpu.set_rflags(rflags::IF);
+    vcpu.inject(Some(Event::interrupt(0x31)));
+    // A host interrupt comes first; then, as QEMU tells of it, a fault in the middle of the delivery.
+    for (exit, tells) in [(code::INTR, 0), (code::NPF, 0x8000_0331), (code::NPF, 0x8000_0b0e)] {
+        switch(&mut vcpu, |vmcb| {
+            assert_eq!((vmcb.event_inj(), vmcb.waiting_vector()), (0, Some(0x31)));
+            assert!(!vmcb.intercepts_vintr());
+            assert_eq!(vmcb.clean() & 1 << 3, 0, "the CPU reads it");
+            vmcb.script_exit(exit, 0, 0, tells);
+        });
+        assert_eq!(vcpu.pending_event(), Some(Event::interrupt(0x31)));
+        assert_eq!(vcpu.vmcb.waiting_vector(), None);
+    }
+    // As CPUs tell of a fault in the middle: it is to be repeated, and V_IRQ is no more.
+    switch(&mut vcpu, |vmcb| {
+        vmcb.script_delivery();
+        vmcb.script_exit(code::NPF, 0, 0, 0x8000_0031);
+    });
+    assert_eq!(vcpu.pending_event(), Some(Event::interrupt(0x31)));
+    switch(&mut vcpu, |vmcb| {
+        vmcb.script_delivery();
+        vmcb.script_exit(code::CPUID, 0, 0, 0x31);
+    });
+    assert_eq!(vcpu.pending_event(), None);
+    switch(&mut vcpu, |vmcb| assert_eq!(vmcb.waiting_vector(), None));
+}
+
+#[test]
+fn an_interrupt_beside_a_window_goes_by_eventinj() {
+    let mut vcpu = vcpu(Features::empty());
+    vcpu.set_rflags(rflags::IF);
+    vcpu.request_window(true, false, 0);
+    vcpu.inject(Some(Event::interrupt(0x31)));
+    switch(&mut vcpu, |vmcb| {
+        assert_eq!((vmcb.event_inj(), vmcb.intercepts_vintr()), (0x8000_0031, true));
+        vmcb.script_exit(code::CPUID, 0, 0, 0);
+    });
+    assert_eq!(vcpu.pending_event(), None);
+    assert!(vcpu.vmcb.is_interrupt_waiting(), "the window is still asked for");
+}
+
+#[test]
+fn an_offer_stands_until_it_is_taken_or_withdrawn() {
+    let mut vcpu = vcpu(Features::empty());
+    vcpu.request_window(false, false, 4);
+    assert!(vcpu.offer(0x41));
+    for _ in 0..2 {
+        switch(&mut vcpu, |vmcb| {
+            assert_eq!((vmcb.event_inj(), vmcb.waiting_vector()), (0, Some(0x41)));
+            assert!(!vmcb.intercepts_vintr());
+            assert_eq!(vmcb.intercept_cr(), intercept::CR8_WRITE);
+            vmcb.script_exit(code::CPUID, 0, 0, 0);
+        });
+    }
+    // A fault of the guest's own goes its way beside it.
+    switch(&mut vcpu, |vmcb| vmcb.script_exit(code::NPF, 0, 0, 0x8000_0306));
+    assert_eq!(vcpu.pending_event(), Some(Event::exception(vector::UD, None)));
+    switch(&mut vcpu, |vmcb| {
+        assert_eq!((vmcb.event_inj(), vmcb.waiting_vector()), (0x8000_0306, Some(0x41)));
+        vmcb.script_exit(code::CPUID, 0, 0, 0);
+    });
+    assert!(!vcpu.withdraw());
+    assert_eq!((vcpu.vmcb.waiting_vector(), vcpu.vmcb.intercept_cr()), (None, 0));
+    assert!(!vcpu.windows.busy());
+
+    assert!(vcpu.offer(0x42));
+    switch(&mut vcpu, |vmcb| {
+        vmcb.script_delivery();
+        vmcb.script_exit(code::CPUID, 0, 0, 0);
+    });
+    assert_eq!(vcpu.vmcb.intercept_cr(), 0);
+    // The next one may already be on its way.
+    vcpu.inject(Some(Event::interrupt(0x31)));
+    switch(&mut vcpu, |vmcb| {
+        assert_eq!(vmcb.waiting_vector(), Some(0x31));
+        vmcb.script_delivery();
+    });
+    assert!(vcpu.withdraw());
+    assert!(!vcpu.withdraw(), "told once");
 }
 
 #[test]

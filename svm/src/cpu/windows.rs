@@ -1,6 +1,7 @@
 //! Interrupt and NMI windows, and NMI blocking.
 //!
-//! The interrupt window is a virtual interrupt (V_IRQ) whose delivery is intercepted. SVM does not
+//! The interrupt window is a virtual interrupt (V_IRQ) whose delivery is intercepted. One that is offered to the guest
+//! is a virtual interrupt, too, and the CPU delivers it without an exit. SVM does not
 //! tell when an NMI handler ends: IRET is intercepted while NMIs are blocked, and if an NMI waits,
 //! the IRET is stepped over with RFLAGS.TF, which stays hidden from the machine.
 
@@ -55,6 +56,17 @@ pub struct Wanted {
     pub tpr: bool,
 }
 
+/// An interrupt that the CPU delivers when the guest takes interrupts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Offer {
+    #[default]
+    None,
+    /// It waits.
+    Out,
+    /// It was delivered.
+    Taken,
+}
+
 /// What is wanted, and how far it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Windows {
@@ -63,6 +75,7 @@ pub struct Windows {
     wanted: Wanted,
     state: Nmi,
     step: Option<Step>,
+    offer: Offer,
 }
 
 impl Windows {
@@ -92,6 +105,24 @@ impl Windows {
         self.settle(vmcb);
     }
 
+    /// Asks for no window and offers this vector.
+    pub fn offer(&mut self, vector: u8, vmcb: &mut Vmcb) {
+        self.want(Wanted::default(), vmcb);
+        self.offer = Offer::Out;
+        vmcb.deliver(vector);
+        self.settle(vmcb);
+    }
+
+    /// Takes the offer back. True: it was delivered.
+    pub fn withdraw(&mut self, vmcb: &mut Vmcb) -> bool {
+        let offer = core::mem::take(&mut self.offer);
+        if offer == Offer::Out {
+            vmcb.withdraw();
+            self.settle(vmcb);
+        }
+        offer == Offer::Taken
+    }
+
     pub fn set_nmi_blocked(&mut self, blocked: bool, vmcb: &mut Vmcb) {
         self.state = if blocked { Nmi::Blocked } else { Nmi::Open };
         self.settle(vmcb);
@@ -113,11 +144,9 @@ impl Windows {
         }
         vmcb.intercept_iret(self.state == Nmi::Blocked);
         // QEMU 10 aborts where a guest writes CR8 while V_IRQ can be delivered.
-        vmcb.intercept_cr8(self.wanted.interrupt || self.wanted.tpr);
-        self.busy = self.wanted.interrupt
-            || self.wanted.nmi
-            || self.state != Nmi::Open
-            || self.step.is_some();
+        let waits = self.wanted.interrupt || self.offer == Offer::Out;
+        vmcb.intercept_cr8(waits || self.wanted.tpr);
+        self.busy = waits || self.wanted.nmi || self.state != Nmi::Open || self.step.is_some();
     }
 
     /// `pending`: EVENTINJ.
@@ -144,6 +173,9 @@ impl Windows {
             && vmcb.rip() != rip
         {
             self.state = Nmi::Open;
+        }
+        if self.offer == Offer::Out && !vmcb.is_interrupt_waiting() {
+            self.offer = Offer::Taken;
         }
         let after = match exit_code {
             code::VINTR => {

@@ -18,7 +18,7 @@ fn vmcb() -> Box<Vmcb> {
 #[test]
 fn every_setter_drops_exactly_its_clean_bit() {
     type Set = fn(&mut Vmcb);
-    let cases: [(Set, u32); 14] = [
+    let cases: [(Set, u32); 17] = [
         (|v| v.set_cr0(1), clean::CRX),
         (|v| v.set_cr3(1), clean::CRX),
         (|v| v.set_efer(1), clean::CRX),
@@ -29,6 +29,9 @@ fn every_setter_drops_exactly_its_clean_bit() {
         (|v| v.set_maps(HostPhys(0), HostPhys(0)), clean::IOPM),
         (|v| v.set_asid(9), clean::ASID),
         (|v| v.set_cr8(3), clean::TPR),
+        (|v| v.deliver(0x31), clean::TPR),
+        (|v| v.withdraw(), clean::TPR),
+        (|v| v.set_interrupt_window(true), clean::TPR | clean::I),
         (|v| v.set_tsc_offset(3), clean::I),
         (|v| v.intercept_iret(true), clean::I),
         (|v| v.set_segment(SegReg::Cs, Segment::real_code(0)), clean::SEG),
@@ -96,7 +99,7 @@ fn the_window_leaves_the_task_priority_alone() {
     vmcb.set_interrupt_window(true);
     assert_eq!(vmcb.v_intr, 0x11f_010b);
     vmcb.set_cr8(2);
-    assert_eq!((vmcb.cr8(), vmcb.interrupt_window()), (2, true));
+    assert_eq!((vmcb.cr8(), vmcb.is_interrupt_waiting()), (2, true));
     vmcb.set_interrupt_window(false);
-    assert_eq!(vmcb.v_intr, 0x100_0002);
+    assert_eq!(vmcb.v_intr, 0x11f_0002, "only V_IRQ is heeded");
 }

@@ -1,5 +1,6 @@
 //! A virtual CPU of plain fields, which exits as its script says.
 
+use arch::control::rflags;
 use arch::{ApicPage, Blocking, Event, Exit, Gprs, SegReg, Segment, SysReg, Vcpu};
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicU32;
@@ -32,6 +33,10 @@ pub struct MockCpu {
     pub pdptes: Option<[u64; 4]>,
     /// How often the TLB was flushed.
     pub flushes: u32,
+    /// Whether it delivers what is offered.
+    pub takes_offers: bool,
+    /// The vector that is offered, and whether it was delivered.
+    pub offered: Option<(u8, bool)>,
     /// The page of a CPU that keeps the local APIC.
     pub apic: Kept,
 }
@@ -57,6 +62,13 @@ impl MockCpu {
 impl Vcpu for MockCpu {
     fn enter(&mut self) {
         self.delivered.extend(self.pending.take());
+        if let Some((vector, taken @ false)) = &mut self.offered
+            && self.rflags & rflags::IF != 0
+            && !self.blocking.shadow
+        {
+            self.delivered.push(Event::interrupt(*vector));
+            *taken = true;
+        }
     }
 
     fn exit(&mut self) -> Exit {
@@ -130,6 +142,19 @@ impl Vcpu for MockCpu {
 
     fn request_window(&mut self, interrupt: bool, nmi: bool, held_back: u8) {
         self.window = (interrupt, nmi, held_back);
+    }
+
+    fn offer(&mut self, vector: u8) -> bool {
+        if self.takes_offers {
+            assert_eq!((self.pending, self.offered), (None, None));
+            self.window = (false, false, 0);
+            self.offered = Some((vector, false));
+        }
+        self.takes_offers
+    }
+
+    fn withdraw(&mut self) -> bool {
+        self.offered.take().is_some_and(|(_, taken)| taken)
     }
 
     fn set_pdptes(&mut self, entries: [u64; 4]) {
