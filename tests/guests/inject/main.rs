@@ -31,6 +31,7 @@ fn main() {
         apic::eoi();
     });
     shadow();
+    waiting();
     nmi();
     exceptions();
     double_fault();
@@ -76,6 +77,58 @@ fn shadow() {
     };
     assert_eq!(COUNT.load(Relaxed), 4, "no interrupt behind POPF");
     println!("shadows");
+}
+
+/// What waits while interrupts are closed comes in the order of priority and once, whatever is done meanwhile: exits,
+/// looks at the local APIC, and a task priority that goes up and down.
+fn waiting() {
+    static ORDER: AtomicU64 = AtomicU64::new(0);
+    static IN_SERVICE: AtomicU64 = AtomicU64::new(0);
+    fn taken(vector: u64) {
+        ORDER.store(ORDER.load(Relaxed) << 8 | vector, Relaxed);
+        support::port::in8(0x80);
+        let word = apic::read(reg::ISR + 0x10 * (vector as u32 >> 5));
+        let seen = u64::from(word >> (vector & 31) & 1);
+        IN_SERVICE.store(IN_SERVICE.load(Relaxed) << 1 | seen, Relaxed);
+        apic::eoi();
+    }
+    fn requested(vector: u32) -> bool {
+        apic::read(reg::IRR + 0x10 * (vector >> 5)) >> (vector & 31) & 1 != 0
+    }
+    idt::handle(0x61, |_| taken(0x61));
+    idt::handle(0x72, |_| taken(0x72));
+    idt::handle(0x73, |_| taken(0x73));
+    COUNT.store(0, Relaxed);
+    for vector in [0x61, 0x73, 0x50, 0x72] {
+        apic::write(reg::ICR, 0x4_0000 | vector);
+        support::port::in8(0x80);
+        assert!(requested(vector), "vector {vector:#x} is requested");
+    }
+    // A task priority that lets only 72h and 73h through.
+    apic::write(reg::TPR, 0x60);
+    cpu::sti();
+    support::port::in8(0x80);
+    cpu::cli();
+    assert_eq!(ORDER.load(Relaxed), 0x7372, "above the task priority");
+    assert!(requested(0x61) && requested(0x50), "below it");
+    // As low as can be while interrupts are closed, and up again; then down for 61h, by CR8.
+    cpu::set_cr8(0);
+    support::port::in8(0x80);
+    cpu::set_cr8(6);
+    cpu::sti();
+    support::port::in8(0x80);
+    assert_eq!(ORDER.load(Relaxed), 0x7372, "CR8 holds it back");
+    cpu::set_cr8(5);
+    support::port::in8(0x80);
+    assert_eq!(ORDER.load(Relaxed), 0x73_7261, "CR8 lets it through");
+    cpu::cli();
+    cpu::set_cr8(0);
+    cpu::sti();
+    support::port::in8(0x80);
+    cpu::cli();
+    assert_eq!((COUNT.load(Relaxed), ORDER.load(Relaxed)), (1, 0x73_7261), "each comes once");
+    assert_eq!(IN_SERVICE.load(Relaxed), 0b111, "each is in service in its handler");
+    println!("waiting");
 }
 
 /// Single steps: one #DB behind each instruction, emulated or not.

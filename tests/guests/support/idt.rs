@@ -146,6 +146,11 @@ extern "C" fn interrupt_dispatch(frame: &mut Frame) {
         && let Some(place) = cpu::caught(vector, frame.error)
     {
         frame.rip = place;
+        if vector == 8 {
+            // An abort leaves open whether the interrupt that led to it comes again, and its stack may be the bad one
+            // still: QEMU's SVM delivers a virtual interrupt anew.
+            frame.rflags &= !0x200;
+        }
         return;
     }
     // Spurious interrupts of the 8259A pair are nobody's fault.
