@@ -174,6 +174,9 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl Request {
+    /// Asks for nothing.
+    pub const NONE: Request = Request { operation: 0, id: 0, sector: 0, body: Body::Other };
+
     /// Reads the bytes of a slot. No bytes are refused.
     #[must_use]
     pub fn decode(layout: Layout, bytes: &[u8; REQUEST]) -> Request {

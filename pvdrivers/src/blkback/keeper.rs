@@ -41,8 +41,10 @@ struct Kept {
     pinned: Pinned,
     /// Requests that use it now.
     users: u32,
-    /// Key in `idle` while there are none.
+    /// When it was last given back.
     stamp: u64,
+    /// It stands in `idle`.
+    listed: bool,
     /// The front end has gone: give it back after the last user.
     doomed: bool,
 }
@@ -56,7 +58,8 @@ pub(super) struct Keeper {
     limit: usize,
     kept: BTreeMap<u64, Kept>,
     by_reference: BTreeMap<GrantRef, u64>,
-    /// Kept pins without users, by when they were last used.
+    /// Kept pins by when they were given back, but for those that have been used since they were listed: who looks for
+    /// the oldest lists these anew, so that a use changes nothing here.
     idle: BTreeMap<u64, u64>,
     /// Counts kept pins and uses.
     next: u64,
@@ -106,7 +109,6 @@ impl Keeper {
         if let Some(number) = self.by_reference.get(&reference)
             && let Some(kept) = self.kept.get_mut(number)
         {
-            self.idle.remove(&kept.stamp);
             kept.users += 1;
             self.hits += 1;
             return Ok((Held::Kept(*number), View::of(&kept.pinned)));
@@ -116,7 +118,8 @@ impl Keeper {
         {
             let view = View::of(&pinned);
             let number = self.number();
-            self.kept.insert(number, Kept { pinned, users: 1, stamp: 0, doomed: false });
+            self.kept
+                .insert(number, Kept { pinned, users: 1, stamp: 0, listed: false, doomed: false });
             self.by_reference.insert(reference, number);
             return Ok((Held::Kept(number), view));
         }
@@ -136,11 +139,20 @@ impl Keeper {
 
     /// Gives back the kept pin that was unused longest. `false` where all are in use.
     fn drop_oldest(&mut self, grants: &mut impl Grants) -> bool {
-        let Some((_, number)) = self.idle.pop_first() else { return false };
-        let Some(kept) = self.kept.remove(&number) else { return false };
-        self.by_reference.remove(&kept.pinned.reference);
-        grants.unpin(kept.pinned);
-        true
+        while let Some((stamp, number)) = self.idle.pop_first() {
+            let Some(kept) = self.kept.get_mut(&number) else { continue };
+            if kept.users > 0 {
+                // Listed again when it is given back.
+                kept.listed = false;
+            } else if kept.stamp != stamp {
+                self.idle.insert(kept.stamp, number);
+            } else if let Some(kept) = self.kept.remove(&number) {
+                self.by_reference.remove(&kept.pinned.reference);
+                grants.unpin(kept.pinned);
+                return true;
+            }
+        }
+        false
     }
 
     /// Gives a request's page back, or keeps it for the next one.
@@ -166,7 +178,10 @@ impl Keeper {
             return;
         }
         kept.stamp = stamp;
-        self.idle.insert(stamp, number);
+        if !kept.listed {
+            kept.listed = true;
+            self.idle.insert(stamp, number);
+        }
     }
 
     /// The front end has gone: gives back all that no request uses, and the others when they end.
@@ -177,5 +192,76 @@ impl Keeper {
         for kept in self.kept.values_mut() {
             kept.doomed = true;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// Gives any page, and notes which came back.
+    struct Pages {
+        page: SharedPage,
+        back: Vec<u32>,
+    }
+
+    impl Grants for Pages {
+        fn pin(
+            &mut self,
+            owner: DomId,
+            reference: GrantRef,
+            _user: DomId,
+            access: GrantAccess,
+        ) -> Result<Pinned, Errno> {
+            let (page, frame, bytes) = (self.page, GuestPhys(0), (0, 4096));
+            Ok(Pinned { page, owner, frame, reference, access, bytes })
+        }
+
+        fn unpin(&mut self, pinned: Pinned) {
+            self.back.push(pinned.reference.0);
+        }
+    }
+
+    fn use_of(keeper: &mut Keeper, pages: &mut Pages, reference: u32) -> Held {
+        keeper.hold(pages, GrantRef(reference), GrantAccess::Write).unwrap().0
+    }
+
+    #[test]
+    fn the_pin_that_was_unused_longest_goes_first_and_one_in_use_stays() {
+        let cells = Box::leak(Box::new([const { AtomicU64::new(0) }; 512]));
+        let mut pages = Pages { page: SharedPage::new(cells), back: Vec::new() };
+        let mut keeper = Keeper::new(DomId(1), DomId(0));
+        keeper.keep(3);
+        for reference in [10, 11, 12] {
+            let held = use_of(&mut keeper, &mut pages, reference);
+            keeper.release(&mut pages, held);
+        }
+        // 10 is used again, 11 stays in use: 12 is the oldest, and then 10.
+        let again = use_of(&mut keeper, &mut pages, 10);
+        let used = use_of(&mut keeper, &mut pages, 11);
+        keeper.release(&mut pages, again);
+        let first = use_of(&mut keeper, &mut pages, 13);
+        assert_eq!(pages.back, [12]);
+        let second = use_of(&mut keeper, &mut pages, 14);
+        assert_eq!(pages.back, [12, 10]);
+        // All are in use: the next is pinned for its request alone.
+        let alone = use_of(&mut keeper, &mut pages, 15);
+        assert!(matches!(alone, Held::Own(_)));
+        keeper.release(&mut pages, alone);
+        assert_eq!(pages.back, [12, 10, 15]);
+        // What is given back can go again, also what was in use when the oldest was looked for.
+        keeper.release(&mut pages, used);
+        keeper.release(&mut pages, second);
+        let third = use_of(&mut keeper, &mut pages, 16);
+        assert_eq!(pages.back, [12, 10, 15, 11]);
+        keeper.release(&mut pages, third);
+        keeper.close(&mut pages);
+        assert_eq!(pages.back, [12, 10, 15, 11, 14, 16], "but for the one in use");
+        keeper.release(&mut pages, first);
+        assert_eq!((pages.back.last(), keeper.count()), (Some(&13), 0));
+        assert_eq!(keeper.hits, 2);
     }
 }

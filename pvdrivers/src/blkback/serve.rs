@@ -30,8 +30,9 @@ impl BlkBack {
         let mut budget = budget;
         // Queues in turn, one request each, until all are empty one after the other.
         let mut empty = 0;
+        let mut request = Request::NONE;
         while empty < queues && budget > 0 && !served.busy && self.has_room() {
-            let Some((queue, request)) = self.take()? else {
+            let Some(queue) = self.take(&mut request)? else {
                 empty += 1;
                 continue;
             };
@@ -91,16 +92,19 @@ impl BlkBack {
             && self.flights.pieces() < MAX_PIECES
     }
 
-    /// The next request of the next queue; `None` where that has none.
-    fn take(&mut self) -> Result<Option<(usize, Request)>, RingError> {
+    /// The next request of the next queue, and which queue that is; `None` where it has none.
+    fn take(&mut self, request: &mut Request) -> Result<Option<usize>, RingError> {
         let Some(front) = &mut self.connection else { return Ok(None) };
         let index = front.first % front.queues.len();
         front.first = index + 1;
-        let mut slot = [0; REQUEST];
-        if !front.queues[index].ring.take(&mut slot)? {
+        let ring = &mut front.queues[index].ring;
+        if ring.is_empty()? {
             return Ok(None);
         }
-        Ok(Some((index, Request::decode(front.layout, &slot))))
+        let mut slot = [0; REQUEST];
+        ring.take(&mut slot)?;
+        *request = Request::decode(front.layout, &slot);
+        Ok(Some(index))
     }
 
     /// Begins a request. `false` where the disk is busy.

@@ -89,6 +89,18 @@ impl<M: RingMemory> BackRing<M> {
         Ok(ahead - taken)
     }
 
+    /// Whether there is no request now.
+    ///
+    /// # Errors
+    /// As [`take`](BackRing::take).
+    #[inline]
+    pub fn is_empty(&mut self) -> Result<bool, RingError> {
+        if self.closed {
+            return Err(RingError::Runaway);
+        }
+        Ok(self.req_seen == self.req_cons && self.waiting()? == 0)
+    }
+
     /// Copies the next request into `request` (its first bytes, if it is shorter than a slot).
     /// `false`: there is none now.
     ///
@@ -96,10 +108,7 @@ impl<M: RingMemory> BackRing<M> {
     /// [`RingError::Runaway`] where the front end's index is more than a ring ahead of the
     /// responses, or went back. The ring is closed then.
     pub fn take(&mut self, request: &mut [u8]) -> Result<bool, RingError> {
-        if self.closed {
-            return Err(RingError::Runaway);
-        }
-        if self.req_seen == self.req_cons && self.waiting()? == 0 {
+        if self.is_empty()? {
             return Ok(false);
         }
         self.slots.read(self.req_cons, request);

@@ -107,7 +107,9 @@ impl Windows {
 
     /// Asks for no window and offers this vector.
     pub fn offer(&mut self, vector: u8, vmcb: &mut Vmcb) {
-        self.want(Wanted::default(), vmcb);
+        if self.wanted != Wanted::default() {
+            self.want(Wanted::default(), vmcb);
+        }
         self.offer = Offer::Out;
         vmcb.deliver(vector);
         self.settle(vmcb);
