@@ -110,8 +110,8 @@ fn timers() {
     assert_eq!(xen::bind_virq(VIRQ_TIMER), Err(errno::EEXIST), "it is bound once");
     for _ in 0..TIMERS {
         let at = xen::nanoseconds() + WAIT;
-        // Flag 1: an error if the time is past.
-        assert_eq!(vcpu_op(8, &mut [at, 1]), 0);
+        // Not with flag 1, by which a time that is past is an error: a busy machine may be late.
+        assert_eq!(vcpu_op(8, &mut [at, 0]), 0);
         println!("single shot: {} ns late", until_event(at));
         let at = xen::nanoseconds() + WAIT;
         xen::hypercall(call::SET_TIMER_OP, [at, 0, 0, 0, 0]);
@@ -123,7 +123,7 @@ fn timers() {
     println!("at once: {} ns", until_event(at));
     // Stopped: nothing comes.
     let at = xen::nanoseconds() + WAIT;
-    assert_eq!(vcpu_op(8, &mut [at, 1]), 0);
+    assert_eq!(vcpu_op(8, &mut [at, 0]), 0);
     assert_eq!(vcpu_op(9, &mut [0u64]), 0);
     cpu::sti();
     while xen::nanoseconds() < at + WAIT {
@@ -144,7 +144,7 @@ fn while_busy() {
     let mut least = u64::MAX;
     for _ in 0..TIMERS {
         let at = xen::nanoseconds() + WAIT;
-        assert_eq!(vcpu_op(8, &mut [at, 1]), 0);
+        assert_eq!(vcpu_op(8, &mut [at, 0]), 0);
         cpu::sti();
         while COUNT.load(Relaxed) == 0 {
             assert!(xen::nanoseconds() < at + LATE, "no event");
