@@ -126,6 +126,17 @@ impl Event {
             _ => Some(second),
         }
     }
+
+    /// Whether its delivery saves RFLAGS with RF set, so that the instruction's breakpoint does not come again: that of
+    /// faults does, that of traps and aborts saves RF as it is (SDM 3B "Resume Flag").
+    #[must_use]
+    pub const fn sets_resume_flag(self) -> bool {
+        matches!(self.kind, EventKind::Exception)
+            && !matches!(
+                self.vector,
+                vector::DB | vector::BP | vector::OF | vector::DF | vector::MC
+            )
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -548,9 +548,7 @@ fn raise<V: Vcpu>(vcpu: &mut V, fault: Fault) -> Option<Why> {
     if let Some(cr2) = fault.cr2 {
         vcpu.set_reg(SysReg::Cr2, cr2);
     }
-    // The image that a fault pushes has RF set, so that its instruction breakpoint does not come again (SDM 3B
-    // "Resume Flag"); traps and aborts push it as it is.
-    if !matches!(fault.vector, vector::DB | vector::BP | vector::OF | vector::DF | vector::MC) {
+    if event.sets_resume_flag() {
         vcpu.set_rflags(vcpu.rflags() | rflags::RF);
     }
     vcpu.inject(Some(event));

@@ -85,8 +85,8 @@ impl Machine {
                 },
             };
         }
-        // SDM 3B "Resume Flag": a fault's saved image has RF set, in a TSS too.
-        let faulted = event.is_some_and(|event| event.kind == EventKind::Exception);
+        // In a TSS, too.
+        let faulted = event.is_some_and(|event| event.sets_resume_flag());
         let switch = Switch {
             selector,
             source,

@@ -110,6 +110,16 @@ fn a_fault_pushes_the_resume_flag_and_a_trap_does_not() {
 }
 
 #[test]
+fn a_fault_that_ends_as_a_double_fault_leaves_the_resume_flag() {
+    let mut guest = Guest::new();
+    guest.vcpus[0].pending = Some(Event::exception(vector::NP, Some(0x40)));
+    let exit = Exit::Exception { vector: vector::GP, error_code: Some(0), qualification: 0 };
+    assert_eq!(guest.exit(exit), None);
+    assert_eq!(guest.vcpus[0].pending, Some(Event::exception(vector::DF, Some(0))));
+    assert_eq!(guest.vcpus[0].rflags & rflags::RF, 0, "an abort");
+}
+
+#[test]
 fn an_unknown_msr_faults_each_time_and_is_logged_once() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {

@@ -195,6 +195,17 @@ fn a_task_gate_takes_an_exceptions_error_code_to_the_new_stack() {
 }
 
 #[test]
+fn a_double_faults_task_gate_saves_the_resume_flag_as_it_is() {
+    let mut guest = guest();
+    guest.vcpus[0].pending = Some(Event::exception(vector::DF, Some(0)));
+    guest.vcpus[0].next_rip = None;
+    let exit = Exit::TaskSwitch { selector: NEW, source: Gate, error_code: Some(0) };
+    assert_eq!(guest.exit(exit), None);
+    assert_eq!(guest.vcpus[0].rip, 0x9000, "the event is delivered");
+    assert_eq!(guest.load(OLD_TSS + 36, 4) & rflags::RF, 0, "an abort");
+}
+
+#[test]
 fn interrupts_through_a_gate_save_rip_and_an_int_saves_the_next_instruction() {
     for (event, rip) in [
         (Event::interrupt(0x20), 0x8000),
