@@ -127,7 +127,7 @@ pub(crate) fn write_rom_tables<P: Platform>(c: &mut Call<'_, P>) {
     let mut to = video_rom::VBE_LIST;
     let numbers = VBE_MODES
         .iter()
-        .filter(|mode| mode.vram_bytes() <= memory)
+        .filter(|mode| mode.is_listed() && mode.vram_bytes() <= memory)
         .map(|mode| mode.number)
         .chain(0x108..=0x10c);
     for number in numbers.chain([0xffff]) {

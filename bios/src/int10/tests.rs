@@ -104,14 +104,28 @@ fn vbe_tells_its_modes_and_sets_one_with_a_linear_frame_buffer() {
     assert_eq!((g.ax(), g.bus.bytes(0x3000, 6)), (0x4f, b"VESA\0\x03".to_vec()));
     let list = g.bus.u32(0x300e);
     let mut at = u64::from((list >> 16 << 4) + (list & 0xffff));
-    let mut modes = 0;
+    let mut sizes = std::vec::Vec::new();
     while g.bus.u16(at) != 0xffff {
         let mode = g.bus.u16(at);
         call(&mut g, 0x4f01, 0, mode, 0);
-        assert_eq!(g.ax(), 0x4f);
-        (at, modes) = (at + 2, modes + 1);
+        assert_eq!((g.ax(), g.bus.u16(0x3000) & 1), (0x4f, 1));
+        sizes.push((g.bus.u16(0x3012), g.bus.u16(0x3014), g.bus.bytes(0x3019, 1)[0]));
+        at += 2;
     }
-    assert!(modes > 40);
+    // With its end it fits the smallest table that old programs copy it to, and has what systems look for.
+    assert!(sizes.len() < 50, "{}", sizes.len());
+    for (width, height) in [(640, 480), (800, 600), (1024, 768), (1280, 1024)] {
+        for bits in [8, 15, 16, 24, 32] {
+            assert!(sizes.contains(&(width, height, bits)), "{width}x{height}x{bits}");
+        }
+    }
+    for (width, height) in [(1280, 720), (1280, 800), (1366, 768), (1600, 1200), (1920, 1200)] {
+        assert!(sizes.contains(&(width, height, 32)), "{width}x{height}");
+    }
+    assert!(sizes.contains(&(320, 200, 8)));
+    // What the list leaves out is there by its number.
+    call(&mut g, 0x4f01, 0, 0x11d, 0);
+    assert_eq!((g.ax(), g.bus.u16(0x3012), g.bus.u16(0x3000) & 1), (0x4f, 1600, 1));
     call(&mut g, 0x4f01, 0, 0x118, 0);
     assert_eq!((g.bus.u16(0x3012), g.bus.u16(0x3014), g.bus.u32(0x3028)), (1024, 768, 0xe000_0000));
     g.bus.outs.clear();

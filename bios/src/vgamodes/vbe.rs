@@ -31,6 +31,17 @@ impl VbeMode {
         self.pitch() * self.height as u32 * planes
     }
 
+    /// Whether 4F00h tells of it. Programs of the time copy the list to a table without a look at its size; the smallest
+    /// one that is known, of SciTech's SuperVGA library, takes 50 with the list's end. The other modes can be asked
+    /// for and set by their numbers all the same.
+    #[must_use]
+    pub const fn is_listed(&self) -> bool {
+        // VESA's up to 1280×1024, 320×200, and true colour of all sizes but the smallest.
+        self.number <= 0x11B
+            || self.number == 0x146
+            || self.bpp == 32 && !matches!(self.number, 0x1A4 | 0x1A5)
+    }
+
     /// Bits and position of red, green, blue and the rest: the mode block's direct colour fields.
     #[must_use]
     pub const fn masks(&self) -> [(u8, u8); 4] {
