@@ -180,34 +180,9 @@ mod tests {
     use super::*;
     use crate::cpio;
     use crate::guests::Media;
-    use crate::plan::{Accel, Display, Emulator, Host, Vendor};
 
     fn plan(guests: Vec<Guest>, snapshot: bool) -> Plan {
-        let host = Host {
-            vendor: Vendor::Auto,
-            emulator: Emulator::Auto,
-            accel: Accel::Auto,
-            cpus: 1,
-            display: Display::None,
-            icount: false,
-            cpu_model: None,
-            card: None,
-        };
-        Plan {
-            guests,
-            host,
-            raw: Vec::new(),
-            media: Vec::new(),
-            snapshot,
-            bare: false,
-            hv_append: String::new(),
-            steps: Vec::new(),
-            never: Vec::new(),
-            timeout: None,
-            stall: None,
-            interactive: false,
-            attended: false,
-        }
+        Plan { snapshot, ..Plan::for_tests(guests) }
     }
 
     #[test]

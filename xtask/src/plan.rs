@@ -358,6 +358,38 @@ pub struct Plan {
 }
 
 #[cfg(test)]
+impl Plan {
+    /// A plan for tests: SVM in QEMU without KVM, nothing to do, no limits; guests write to the disks' files.
+    pub fn for_tests(guests: Vec<Guest>) -> Plan {
+        let host = Host {
+            vendor: Vendor::Svm,
+            emulator: Emulator::Qemu,
+            accel: Accel::Tcg,
+            cpus: 1,
+            display: Display::None,
+            icount: false,
+            cpu_model: None,
+            card: None,
+        };
+        Plan {
+            guests,
+            host,
+            raw: Vec::new(),
+            media: Vec::new(),
+            snapshot: false,
+            bare: false,
+            hv_append: String::new(),
+            steps: Vec::new(),
+            never: Vec::new(),
+            timeout: None,
+            stall: None,
+            interactive: false,
+            attended: false,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

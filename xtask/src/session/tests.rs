@@ -5,37 +5,14 @@ use crate::config::Value;
 use crate::emulator::{Machine, Stream};
 use crate::guests::Media;
 use crate::outcome::{Outcome, Verdict};
-use crate::plan::{Accel, Display, Emulator, Ending, Guest, Host, Plan, Step, Vendor};
+use crate::plan::{Ending, Guest, Plan, Step};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 pub fn plan(guests: &[&str], steps: Vec<Step>) -> Plan {
-    let host = Host {
-        vendor: Vendor::Svm,
-        emulator: Emulator::Qemu,
-        accel: Accel::Tcg,
-        cpus: 1,
-        display: Display::None,
-        icount: false,
-        cpu_model: None,
-        card: None,
-    };
-    Plan {
-        guests: guests.iter().map(|name| Guest::new(name, 64, 1, Media::default())).collect(),
-        host,
-        raw: Vec::new(),
-        media: Vec::new(),
-        snapshot: false,
-        bare: false,
-        hv_append: String::new(),
-        steps,
-        never: Vec::new(),
-        timeout: Some(Duration::from_secs(20)),
-        stall: None,
-        interactive: false,
-        attended: false,
-    }
+    let guests = guests.iter().map(|name| Guest::new(name, 64, 1, Media::default())).collect();
+    Plan { steps, timeout: Some(Duration::from_secs(20)), ..Plan::for_tests(guests) }
 }
 
 /// What comes of a run in which the hypervisor says these lines.
