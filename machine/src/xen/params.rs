@@ -41,9 +41,11 @@ impl Params {
             | HvmParam::VM86_TSS
             | HvmParam::CONSOLE_PFN
             | HvmParam::CONSOLE_EVTCHN
+            | HvmParam::VM_GENERATION_ID_ADDR
+            | HvmParam::ALTP2M
             | HvmParam::X87_FIP_WIDTH
             | HvmParam::VM86_TSS_SIZED => Ok(value),
-            _ => Err(Errno::EPERM),
+            _ => Err(refusal(which)),
         }
     }
 
@@ -60,8 +62,15 @@ impl Params {
                 CallbackVia::Vector(FIRST_VECTOR..) => {}
                 _ => return Err(Errno::EINVAL),
             },
-            HvmParam::VM86_TSS | HvmParam::VM86_TSS_SIZED => {}
-            _ => return Err(Errno::EPERM),
+            HvmParam::X87_FIP_WIDTH if !matches!(value, 0 | 4 | 8) => return Err(Errno::EINVAL),
+            // Nothing looks at these.
+            HvmParam::VM86_TSS
+            | HvmParam::VM86_TSS_SIZED
+            | HvmParam::VM_GENERATION_ID_ADDR
+            | HvmParam::STORE_EVTCHN
+            | HvmParam::CONSOLE_EVTCHN
+            | HvmParam::X87_FIP_WIDTH => {}
+            _ => return Err(refusal(which)),
         }
         *cell = value;
         Ok(())
@@ -78,6 +87,14 @@ impl Params {
     #[must_use]
     pub fn callback(&self) -> CallbackVia {
         CallbackVia::parse(self.values[HvmParam::CALLBACK_IRQ.0 as usize])
+    }
+}
+
+/// What is said of a parameter that a guest may not have: `EINVAL` for those that Xen has no more.
+fn refusal(which: HvmParam) -> Errno {
+    match which.0 {
+        4 | 13 | 20..=26 | 30 => Errno::EINVAL,
+        _ => Errno::EPERM,
     }
 }
 
@@ -113,15 +130,16 @@ impl Machine {
             }
             HvmOp::SET_EVTCHN_UPCALL_VECTOR => {
                 let arg: UpcallVector = self.claim(vcpu, at, width)?;
-                let slot = xen.vcpus.get(arg.vcpu as usize).ok_or(Errno::ENOENT)?;
                 if arg.vector < FIRST_VECTOR {
                     return Err(Errno::EINVAL);
                 }
+                let slot = xen.vcpus.get(arg.vcpu as usize).ok_or(Errno::ENOENT)?;
                 slot.upcall_vector.store(arg.vector, Ordering::Release);
                 // What was pending before there was a way to tell it is told now: it is told only once.
                 self.announce(host, arg.vcpu as usize, true);
                 Ok(0)
             }
+            HvmOp::FLUSH_TLBS if at.0 != 0 => Err(Errno::EINVAL),
             HvmOp::FLUSH_TLBS => {
                 host.flush();
                 Ok(0)
@@ -146,7 +164,7 @@ impl Machine {
                 Ok(0)
             }
             // A hint for shadow page tables, which do not exist here.
-            HvmOp::PAGETABLE_DYING => Err(Errno::ENOSYS),
+            HvmOp::PAGETABLE_DYING => Err(Errno::EINVAL),
             _ => Err(Errno::ENOSYS),
         }
     }
@@ -168,7 +186,11 @@ impl Xen {
     /// Whether a domain's number in an argument means the caller: what an unprivileged guest may name.
     pub(crate) fn own(&self, domid: u16) -> Result<(), Errno> {
         let domid = DomId(domid);
-        if domid == DomId::SELF || domid == self.domid { Ok(()) } else { Err(Errno::EPERM) }
+        if domid == DomId::SELF || domid == self.domid {
+            return Ok(());
+        }
+        let exists = self.hub.events.lock().usage(domid).is_some();
+        Err(if exists { Errno::EPERM } else { Errno::ESRCH })
     }
 }
 

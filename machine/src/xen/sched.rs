@@ -31,7 +31,15 @@ impl Machine {
             SchedOp::SHUTDOWN_CODE => {
                 match self.claim::<Shutdown, V>(vcpu, call.pointer(1), call.width) {
                     Ok(Shutdown { reason }) => {
-                        call.xen.shutdown_code.store(reason, Ordering::Relaxed);
+                        let reason = reason & 0xff;
+                        let code = &call.xen.shutdown_code;
+                        // The first one counts.
+                        let _ = code.compare_exchange(
+                            u32::MAX,
+                            reason,
+                            Ordering::Relaxed,
+                            Ordering::Relaxed,
+                        );
                         Outcome::Done(0)
                     }
                     Err(errno) => errno.into(),
@@ -102,16 +110,14 @@ impl Xen {
     /// The guest stops itself.
     fn shutdown(&self, reason: ShutdownReason) -> Outcome {
         let noted = self.shutdown_code.load(Ordering::Relaxed);
-        let reason = if noted == u32::MAX { reason } else { ShutdownReason(noted) };
-        match reason {
+        let reason = if noted == u32::MAX { reason.0 & 0xff } else { noted };
+        match ShutdownReason(reason) {
             ShutdownReason::POWEROFF => Outcome::PowerOff,
             ShutdownReason::REBOOT | ShutdownReason::SOFT_RESET => Outcome::Reset,
             // Nobody saves guests: it goes on at once, as after a suspend that was cancelled.
             ShutdownReason::SUSPEND => Outcome::Done(1),
-            ShutdownReason::CRASH | ShutdownReason::WATCHDOG => {
-                Outcome::Crashed(i64::from(reason.0 as u8))
-            }
-            _ => Errno::EINVAL.into(),
+            // Reasons that there are not among them: Xen stops such a guest, and its tools destroy it.
+            _ => Outcome::Crashed(reason.into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use arch::Vcpu;
 use pvdrivers::Errno;
 use pvdrivers::abi::features::Features;
 use pvdrivers::abi::version::{
-    CAPABILITIES_LEN, CHANGESET_LEN, COMMANDLINE_LEN, CompileInfo, EXTRAVERSION_LEN, FeatureInfo,
+    CAPABILITIES_LEN, CHANGESET_LEN, CompileInfo, EXTRAVERSION_LEN, FeatureInfo,
     PlatformParameters, VERSION, VersionOp,
 };
 
@@ -16,7 +16,8 @@ pub const FEATURES: Features = Features::WRITABLE_PAGE_TABLES
     .union(Features::AUTO_TRANSLATED_PHYSMAP)
     .union(Features::HVM_CALLBACK_VECTOR)
     .union(Features::HVM_SAFE_PVCLOCK)
-    .union(Features::MEMORY_OP_VNODE_SUPPORTED);
+    .union(Features::MEMORY_OP_VNODE_SUPPORTED)
+    .union(Features::NOT_DIRECT_MAPPED);
 
 /// `XENVER_extraversion`.
 const EXTRA: &str = ".0-xenolith";
@@ -63,15 +64,18 @@ impl Machine {
             }
             VersionOp::GET_FEATURES => {
                 let info: FeatureInfo = self.claim(vcpu, at, width)?;
-                let submap = if info.submap_idx == 0 { FEATURES.bits() } else { 0 };
-                self.give(vcpu, at, width, &FeatureInfo { submap, ..info })?;
+                if info.submap_idx != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                self.give(vcpu, at, width, &FeatureInfo { submap: FEATURES.bits(), ..info })?;
                 Ok(0)
             }
+            VersionOp::PAGESIZE if at.0 != 0 => Err(Errno::EINVAL),
             VersionOp::PAGESIZE => Ok(4096),
             VersionOp::GUEST_HANDLE => text(vcpu, &xen.uuid),
             // For the control domain; Xen tells others the same.
-            VersionOp::COMMANDLINE => text(vcpu, &field::<COMMANDLINE_LEN>("<denied>")),
-            VersionOp::BUILD_ID => Err(Errno::ENODATA),
+            VersionOp::COMMANDLINE => text(vcpu, b"<denied>\0"),
+            VersionOp::BUILD_ID => Err(Errno::EPERM),
             _ => Err(Errno::ENOSYS),
         }
     }

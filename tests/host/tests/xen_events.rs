@@ -223,6 +223,9 @@ fn a_guest_stops_by_hypercall_with_its_reason() {
         (sched::ShutdownReason::POWEROFF, Why::PowerOff),
         (sched::ShutdownReason::REBOOT, Why::Reset),
         (sched::ShutdownReason::CRASH, Why::Crashed(3)),
+        // Only eight bits count, and reasons that there are not stop it too.
+        (sched::ShutdownReason(0x101), Why::Reset),
+        (sched::ShutdownReason(77), Why::Crashed(77)),
     ] {
         let mut xen = XenGuest::new(Width::Bits64, 1);
         xen.guest.store(ARG, 4, reason.0.into());
@@ -230,10 +233,17 @@ fn a_guest_stops_by_hypercall_with_its_reason() {
         assert_eq!(xen.guest.exit(Exit::Hypercall), Some(why));
     }
     let mut xen = XenGuest::new(Width::Bits64, 1);
-    xen.guest.store(ARG, 4, 77);
-    assert_eq!(xen.call(Hypercall::SCHED_OP, &[2, ARG]), Errno::EINVAL.code());
     assert_eq!(xen.call(Hypercall::SCHED_OP, &[0, 0]), 0);
     assert!(xen.guest.host.take_calls().contains(&Call::Yield));
+    // The first reason that is told before counts.
+    for reason in [1, 3] {
+        let arg = sched::Shutdown { reason };
+        let op = sched::SchedOp::SHUTDOWN_CODE.0.into();
+        assert_eq!(xen.call_with(Hypercall::SCHED_OP, &[op], arg).0, 0);
+    }
+    xen.guest.store(ARG, 4, 0);
+    xen.begin(0, Hypercall::SCHED_OP, &[sched::SchedOp::SHUTDOWN.0.into(), ARG]);
+    assert_eq!(xen.guest.exit(Exit::Hypercall), Some(Why::Reset));
 }
 
 #[test]
