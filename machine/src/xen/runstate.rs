@@ -4,13 +4,14 @@ use super::vcpu::NONE;
 use super::{Xen, XenVcpu};
 use crate::Machine;
 use crate::host::Host;
+use arch::addr::PAGE_SIZE;
 use arch::{GuestPhys, Nanos};
 use core::sync::atomic::{Ordering, fence};
 use pvdrivers::abi::Layout;
 use pvdrivers::abi::vcpu::{RUNSTATE_UPDATE, Runstate, RunstateInfo};
 
 /// Bytes of `struct vcpu_runstate_info`, as a 64-bit guest has it.
-pub(super) const RUNSTATE_SIZE: usize = RunstateInfo::SHAPE.size64;
+const RUNSTATE_SIZE: usize = RunstateInfo::SHAPE.size64;
 
 impl XenVcpu {
     /// The record as of `now`.
@@ -60,15 +61,32 @@ impl Machine {
         let info = slot.runstate_info(now);
         let mut bytes = [0; RUNSTATE_SIZE];
         info.put(&mut bytes, 0, width);
-        let since = GuestPhys(at + width.pick(8, 4) as u64);
-        // Readers that asked for it (VMASST_TYPE_runstate_update_flag) wait while the bit is set.
-        if xen.runstate_flag.load(Ordering::Relaxed) {
-            let _ = self.ram.write_u64(since, info.state_entry_time | RUNSTATE_UPDATE);
-            fence(Ordering::SeqCst);
+        let bytes = &mut bytes[..RunstateInfo::size(width)];
+        let rest = slot.runstate_rest.load(Ordering::Acquire);
+        let write = |offset: usize, bytes: &[u8]| {
+            let room =
+                (PAGE_SIZE as usize - GuestPhys(at).page_offset() as usize).saturating_sub(offset);
+            let (here, there) = bytes.split_at(room.min(bytes.len()));
+            // The registered places are RAM: `area` looked.
+            let _ = self.ram.write_slice(GuestPhys(at + offset as u64), here);
+            if !there.is_empty() && rest != NONE {
+                let begun = (offset + here.len()) as u64 + (at & (PAGE_SIZE - 1)) - PAGE_SIZE;
+                let _ = self.ram.write_slice(GuestPhys(rest + begun), there);
+            }
+        };
+        // Readers that asked for it (VMASST_TYPE_runstate_update_flag) wait while the highest bit of the time is set:
+        // it is set before anything else changes, and cleared when all has.
+        if !xen.runstate_flag.load(Ordering::Relaxed) {
+            return write(0, bytes);
         }
-        // The registered place is RAM: `area` looked.
-        let len = RunstateInfo::size(width);
-        let _ = self.ram.write_slice(GuestPhys(at), &bytes[..len]);
+        let top = width.pick(8, 4) + 7;
+        let clear = bytes[top];
+        bytes[top] |= (RUNSTATE_UPDATE >> 56) as u8;
+        write(top, &[bytes[top]]);
+        fence(Ordering::SeqCst);
+        write(0, bytes);
+        fence(Ordering::SeqCst);
+        write(top, &[clear]);
     }
 }
 

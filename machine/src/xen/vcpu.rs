@@ -3,17 +3,18 @@
 
 use super::Xen;
 use super::hypercall::{Call, Outcome};
-use super::runstate::RUNSTATE_SIZE;
 use super::start::Start;
 use crate::cpu::{Activity, Cpu};
 use crate::host::Host;
 use crate::{Machine, inbox, reset};
-use arch::{GuestPhys, GuestRam, Nanos, SharedPage, SysReg, Vcpu};
+use arch::addr::PAGE_SIZE;
+use arch::{GuestPhys, GuestRam, GuestVirt, Nanos, SharedPage, SysReg, Vcpu};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use pvdrivers::Errno;
+use pvdrivers::abi::Layout;
 use pvdrivers::abi::shared_info::{SharedInfo, VCPU_TIME_INFO_SIZE};
 use pvdrivers::abi::vcpu::{
-    MemoryArea, RegisterVcpuInfo, SINGLESHOT_FUTURE, SetPeriodicTimer, SetSingleshotTimer, VcpuOp,
+    RegisterVcpuInfo, RunstateInfo, SINGLESHOT_FUTURE, SetPeriodicTimer, SetSingleshotTimer, VcpuOp,
 };
 use spin::Mutex;
 
@@ -41,6 +42,8 @@ pub struct XenVcpu {
     time: AtomicU64,
     /// Guest-physical address of `struct vcpu_runstate_info`.
     pub(super) runstate: AtomicU64,
+    /// Guest-physical address of the page where it goes on, if it leaves its own; [`NONE`]: nowhere.
+    pub(super) runstate_rest: AtomicU64,
     /// Nanoseconds in each `RUNSTATE_*` before the present one.
     pub(super) spent: [AtomicU64; 4],
     /// The present state.
@@ -60,6 +63,7 @@ impl Default for XenVcpu {
             start: Mutex::new(None),
             time: AtomicU64::new(NONE),
             runstate: AtomicU64::new(NONE),
+            runstate_rest: AtomicU64::new(NONE),
             spent: [const { AtomicU64::new(0) }; 4],
             state: AtomicU8::new(0),
             since: AtomicU64::new(0),
@@ -199,7 +203,7 @@ impl Machine {
         host: &H,
         call: &Call<'_>,
     ) -> Outcome {
-        let (xen, which) = (call.xen, call.args[1] as usize);
+        let (xen, which) = (call.xen, call.args[1] as u32 as usize);
         match VcpuOp(call.args[0] as u32) {
             VcpuOp::INITIALISE => self.initialise(vcpu, call, which).into(),
             VcpuOp::UP | VcpuOp::DOWN if which >= xen.vcpus.len() => Errno::ENOENT.into(),
@@ -272,7 +276,7 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<u64, Errno> {
         let Call { xen, width, args: [command, which, ..], .. } = *call;
-        let (which, at) = (which as usize, call.pointer(2));
+        let (which, at) = (which as u32 as usize, call.pointer(2));
         let slot = xen.vcpus.get(which).ok_or(Errno::ENOENT)?;
         let own = || if which == cpu.id { Ok(()) } else { Err(Errno::EINVAL) };
         match VcpuOp(command as u32) {
@@ -283,14 +287,27 @@ impl Machine {
                 Ok(0)
             }
             VcpuOp::REGISTER_RUNSTATE_MEMORY_AREA => {
-                let area = self.area(vcpu, call, RUNSTATE_SIZE)?;
+                let at: GuestVirt = self.claim(vcpu, at, width)?;
+                let area = self.area(vcpu, at)?;
+                // Stock kernels do not care whether it leaves its page.
+                let room = PAGE_SIZE - at.page_offset();
+                let rest = match self.area(vcpu, GuestVirt(at.0.wrapping_add(room))) {
+                    Ok(rest) => rest.0,
+                    Err(errno) if room < RunstateInfo::size(width) as u64 => return Err(errno),
+                    Err(_) => NONE,
+                };
+                slot.runstate.store(NONE, Ordering::Release);
+                slot.runstate_rest.store(rest, Ordering::Release);
                 slot.runstate.store(area.0, Ordering::Release);
                 self.write_runstate(xen, which, self.now(host));
                 Ok(0)
             }
             VcpuOp::REGISTER_VCPU_TIME_MEMORY_AREA => {
-                let area = self.area(vcpu, call, VCPU_TIME_INFO_SIZE)?;
-                slot.time.store(area.0, Ordering::Release);
+                let at: GuestVirt = self.claim(vcpu, at, width)?;
+                if at.0 & 3 != 0 || at.page_offset() + VCPU_TIME_INFO_SIZE as u64 > PAGE_SIZE {
+                    return Err(Errno::EINVAL);
+                }
+                slot.time.store(self.area(vcpu, at)?.0, Ordering::Release);
                 self.write_time(xen, which, vcpu.reg(SysReg::TscOffset));
                 Ok(0)
             }
@@ -331,6 +348,8 @@ impl Machine {
                 self.set_xen_timer(cpu, None);
                 Ok(0)
             }
+            VcpuOp::GET_PHYSID => Err(Errno::EINVAL),
+            VcpuOp::SEND_NMI if at.0 != 0 => Err(Errno::EINVAL),
             VcpuOp::SEND_NMI => {
                 self.post_nmi(host, which);
                 Ok(0)
@@ -361,14 +380,9 @@ impl Machine {
         Ok(())
     }
 
-    /// The guest-physical address of an area of the caller's, which must not leave its page.
-    fn area<V: Vcpu>(&self, vcpu: &V, call: &Call<'_>, len: usize) -> Result<GuestPhys, Errno> {
-        let area: MemoryArea = self.claim(vcpu, call.pointer(2), call.width)?;
-        let linear = area.linear(call.width);
-        if linear.0 & 3 != 0 || linear.page_offset() + len as u64 > 4096 {
-            return Err(Errno::EINVAL);
-        }
-        let at = self.linear_to_physical(vcpu, linear)?;
+    /// The guest-physical address of an area of the caller's, in its RAM.
+    fn area<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Result<GuestPhys, Errno> {
+        let at = self.linear_to_physical(vcpu, at)?;
         self.ram.page(at).ok_or(Errno::EFAULT)?;
         Ok(at)
     }

@@ -2,7 +2,6 @@
 //! "hvm/hvm_vcpu.h".
 
 use super::layout::{Width, layouts, numbers};
-use arch::GuestVirt;
 
 numbers! {
     /// `VCPUOP_*`.
@@ -74,7 +73,7 @@ layouts! {
     }
     /// Where an area of the guest's lies.
     MemoryArea: 8 / 8 {
-        /// A union of pointer and physical address: [`MemoryArea::linear`], or as it is.
+        /// A union of pointer and physical address. Of a pointer only its own bytes are read.
         addr: u64 = 0 / 0,
     }
     /// The period of a vCPU's periodic timer.
@@ -157,17 +156,6 @@ layouts! {
     }
 }
 
-impl MemoryArea {
-    /// The address as a pointer of the caller's.
-    #[must_use]
-    pub const fn linear(self, width: Width) -> GuestVirt {
-        match width {
-            Width::Bits32 => GuestVirt(self.addr & 0xffff_ffff),
-            Width::Bits64 => GuestVirt(self.addr),
-        }
-    }
-}
-
 /// Registers of a vCPU at its start (`vcpu_hvm_context`), 128 bytes in both widths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HvmContext {
@@ -219,12 +207,5 @@ mod tests {
         bytes[0] = 2;
         assert_eq!(HvmContext::parse(&bytes), Ok(HvmContext::Other { mode: 2 }));
         assert_eq!(HvmContext::parse(&bytes[..127]), Err(Errno::EFAULT));
-    }
-
-    #[test]
-    fn a_32_bit_caller_s_area_is_a_32_bit_pointer() {
-        let area = MemoryArea { addr: 0xdead_0000_c000_1000 };
-        assert_eq!(area.linear(Width::Bits32), GuestVirt(0xc000_1000));
-        assert_eq!(area.linear(Width::Bits64), GuestVirt(0xdead_0000_c000_1000));
     }
 }

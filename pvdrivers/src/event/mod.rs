@@ -229,8 +229,8 @@ impl EventChannels {
     /// events count as new afterwards, so that none is lost.
     ///
     /// # Errors
-    /// `ENOENT`: no such vCPU. `EINVAL`: it moved before, or the place is no RAM (`page` is none),
-    /// leaves the page or is not aligned to a word.
+    /// `ENOENT`: no such vCPU. `ENXIO`: the place leaves the page or is not aligned to a word.
+    /// `EINVAL`: it moved before, or the place is no RAM (`page` is none).
     pub fn register_vcpu_info(
         &mut self,
         dom: DomId,
@@ -241,12 +241,10 @@ impl EventChannels {
         let domain = self.guest(dom)?;
         let vcpu = domain.vcpu(vcpu)?;
         let offset = offset as usize;
-        let page = page.ok_or(Errno::EINVAL)?;
-        let misplaced =
-            offset > 4096 - VCPU_INFO_SIZE || !offset.is_multiple_of(domain.width.bytes());
-        if misplaced || domain.has_moved(vcpu) {
-            return Err(Errno::EINVAL);
+        if offset > 4096 - VCPU_INFO_SIZE || !offset.is_multiple_of(domain.width.bytes()) {
+            return Err(Errno::ENXIO);
         }
+        let page = page.filter(|_| !domain.has_moved(vcpu)).ok_or(Errno::EINVAL)?;
         Ok(domain.move_vcpu_info(dom, vcpu, page, offset))
     }
 

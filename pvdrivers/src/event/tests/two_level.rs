@@ -70,9 +70,9 @@ fn a_moved_vcpu_info_keeps_its_contents_and_all_its_events_count_as_new() {
         channels.register_vcpu_info(A, vcpu, place, offset)
     };
     assert_eq!(register(&mut channels, 1, None, 0), Err(Errno::EINVAL));
-    assert_eq!(register(&mut channels, 1, Some(place), 4040), Err(Errno::EINVAL));
-    assert_eq!(register(&mut channels, 1, Some(place), 4), Err(Errno::EINVAL));
-    assert_eq!(register(&mut channels, 1, Some(place), u32::MAX), Err(Errno::EINVAL));
+    assert_eq!(register(&mut channels, 1, Some(place), 4040), Err(Errno::ENXIO));
+    assert_eq!(register(&mut channels, 1, Some(place), 4), Err(Errno::ENXIO));
+    assert_eq!(register(&mut channels, 1, Some(place), u32::MAX), Err(Errno::ENXIO));
     assert_eq!(register(&mut channels, 2, Some(place), 0), Err(Errno::ENOENT));
     assert_eq!(register(&mut channels, 1, Some(place), 4032), Ok(upcall(A, 1)));
     assert_eq!(register(&mut channels, 1, Some(place), 0), Err(Errno::EINVAL), "once only");
