@@ -10,8 +10,8 @@ use crate::host::Host;
 use arch::addr::PAGE_SIZE;
 use arch::{GuestVirt, Vcpu};
 use pvdrivers::Errno;
-use pvdrivers::abi::memory::{Exchange, MEMOP_EXTENT_SHIFT, Reservation};
-use pvdrivers::abi::{Layout, Ulong};
+use pvdrivers::abi::memory::{Exchange, Reservation};
+use pvdrivers::abi::{Layout, Ulong, Width};
 
 /// A call that makes sense: which chunks are left.
 struct Plan {
@@ -28,25 +28,30 @@ struct Plan {
 }
 
 impl Plan {
-    /// Looks at an argument.
+    /// Looks at an argument of a caller of `width`, whose `long` must hold the number of pages.
     ///
     /// # Errors
     /// `EPERM` for extents that are too large; `EINVAL` where the sides differ in size or owner, or more is said
-    /// to be done than there is.
-    fn of(arg: &Exchange) -> Result<Plan, Errno> {
+    /// to be done than there is, or a part of a chunk.
+    fn of(arg: &Exchange, width: Width) -> Result<Plan, Errno> {
         let Exchange { input, output, nr_exchanged } = arg;
         let (from, to) = (input.extent_order, output.extent_order);
         if from.max(to) > MAX_ORDER {
             return Err(Errno::EPERM);
         }
-        let pages = |side: &Reservation| side.nr_extents.0.checked_mul(1 << side.extent_order);
+        let most = u64::MAX >> (64 - width.bits());
+        let pages = |side: &Reservation| {
+            let pages = side.nr_extents.0.checked_mul(1 << side.extent_order);
+            pages.filter(|pages| *pages <= most)
+        };
         let (given, wanted) = (pages(input), pages(output));
-        let done = nr_exchanged.0 <= input.nr_extents.0;
+        let order = from.max(to);
+        let inputs = order - from;
+        let done =
+            nr_exchanged.0 <= input.nr_extents.0 && nr_exchanged.0 & ((1 << inputs) - 1) == 0;
         if !done || given.is_none() || given != wanted || input.domid != output.domid {
             return Err(Errno::EINVAL);
         }
-        let order = from.max(to);
-        let inputs = order - from;
         Ok(Plan {
             inputs,
             outputs: order - to,
@@ -68,16 +73,13 @@ impl Machine {
         call: &Call<'_>,
     ) -> Outcome {
         let (at, width) = (call.pointer(1), call.width);
-        if call.args[0] as u32 >> MEMOP_EXTENT_SHIFT != 0 {
-            return Errno::EINVAL.into();
-        }
         let arg: Exchange = match self.claim(vcpu, at, width) {
             Ok(arg) => arg,
             Err(errno) => return errno.into(),
         };
         let mut exchanged = arg.nr_exchanged;
         let mut outcome = Outcome::Done(0);
-        match Plan::of(&arg).and_then(|plan| call.xen.own(arg.input.domid).map(|()| plan)) {
+        match Plan::of(&arg, width).and_then(|plan| call.xen.own(arg.input.domid).map(|()| plan)) {
             Ok(plan) if plan.next < plan.end => {
                 let (chunks, error) = self.exchange_chunks(vcpu, host, call, &arg, &plan);
                 let next = plan.next + chunks;

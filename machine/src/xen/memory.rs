@@ -10,14 +10,14 @@ use arch::addr::PAGE_SIZE;
 use arch::ram::HIGH_RAM;
 use arch::{GuestPhys, GuestVirt, Perm, Vcpu};
 use pvdrivers::Errno;
+use pvdrivers::abi::Ulong;
 use pvdrivers::abi::memory::{
     AddToPhysmap, AddToPhysmapBatch, MEMOP_EXTENT_SHIFT, MapSpace, MemoryDomain, MemoryMap,
     MemoryMapEntry, MemoryOp, RemoveFromPhysmap,
 };
-use pvdrivers::abi::{Layout, Ulong};
 
 /// Entries of a batch that are done before the guest may take an interrupt.
-const BATCH: u16 = 64;
+const BATCH: u32 = 64;
 
 impl Machine {
     /// `memory_op(cmd, arg)`.
@@ -33,6 +33,17 @@ impl Machine {
         let at = call.pointer(1);
         let command = call.args[0] as u32 & ((1 << MEMOP_EXTENT_SHIFT) - 1);
         match MemoryOp(command) {
+            // These never go on.
+            MemoryOp::EXCHANGE
+            | MemoryOp::REMOVE_FROM_PHYSMAP
+            | MemoryOp::CURRENT_RESERVATION
+            | MemoryOp::MAXIMUM_RESERVATION
+            | MemoryOp::MAXIMUM_GPFN
+            | MemoryOp::MAXIMUM_RAM_PAGE
+                if call.args[0] >> MEMOP_EXTENT_SHIFT != 0 =>
+            {
+                Errno::EINVAL.into()
+            }
             op @ (MemoryOp::DECREASE_RESERVATION | MemoryOp::POPULATE_PHYSMAP) => {
                 self.change_reservation(vcpu, host, call, op)
             }
@@ -51,26 +62,23 @@ impl Machine {
                 .into()
             }
             MemoryOp::MEMORY_MAP => self.memory_map(vcpu, call).into(),
-            MemoryOp::CURRENT_RESERVATION | MemoryOp::MAXIMUM_RESERVATION => {
+            op @ (MemoryOp::CURRENT_RESERVATION
+            | MemoryOp::MAXIMUM_RESERVATION
+            | MemoryOp::MAXIMUM_GPFN) => {
                 let arg: Result<MemoryDomain, Errno> = self.claim(vcpu, at, width);
                 let (maximum, current) = self.reservation();
-                let current = current.saturating_sub(host.uncovered());
-                let is_maximum = MemoryOp(command) == MemoryOp::MAXIMUM_RESERVATION;
-                let pages = if is_maximum { maximum } else { current };
-                arg.and_then(|arg| xen.own(arg.domid)).map(|()| pages).into()
-            }
-            MemoryOp::MAXIMUM_GPFN => {
-                let end = match self.ram.high_size() {
-                    0 => HIGH_RAM,
-                    high => HIGH_RAM + high,
+                let pages = match op {
+                    MemoryOp::MAXIMUM_RESERVATION => maximum,
+                    MemoryOp::CURRENT_RESERVATION => current.saturating_sub(host.uncovered()),
+                    _ => (HIGH_RAM + self.ram.high_size()) / PAGE_SIZE - 1,
                 };
-                Outcome::Done((end / PAGE_SIZE) as i64 - 1)
+                arg.and_then(|arg| xen.own(arg.domid)).map(|()| pages).into()
             }
             MemoryOp::MAXIMUM_RAM_PAGE => {
                 Outcome::Done(((self.ram.low_size() + self.ram.high_size()) / PAGE_SIZE) as i64)
             }
+            MemoryOp::GET_VNUMAINFO => Errno::EOPNOTSUPP.into(),
             MemoryOp::SET_MEMORY_MAP
-            | MemoryOp::MACHINE_MEMORY_MAP
             | MemoryOp::SET_POD_TARGET
             | MemoryOp::GET_POD_TARGET
             | MemoryOp::CLAIM_PAGES
@@ -86,11 +94,16 @@ impl Machine {
         call: &Call<'_>,
     ) -> Result<u64, Errno> {
         let arg: AddToPhysmap = self.claim(vcpu, call.pointer(1), call.width)?;
+        // Of others' pages only the batch knows.
+        if MapSpace(arg.space) == MapSpace::GMFN_FOREIGN {
+            return Err(Errno::ENOSYS);
+        }
         call.xen.own(arg.domid)?;
         self.map_space(call, host, MapSpace(arg.space), arg.idx.0, arg.gpfn.0)
     }
 
-    /// Several at once, each with its own result; what does not fit in one go goes on later.
+    /// Several at once, each with its own result; the command's high bits say where a continued call goes on, the
+    /// argument stays as it is.
     #[cold]
     #[inline(never)]
     fn add_to_physmap_batch<V: Vcpu, H: Host>(
@@ -100,39 +113,40 @@ impl Machine {
         call: &Call<'_>,
     ) -> Outcome {
         let Call { xen, width, .. } = *call;
-        let at = call.pointer(1);
-        let mut arg: AddToPhysmapBatch = match self.claim(vcpu, at, width) {
+        let arg: AddToPhysmapBatch = match self.claim(vcpu, call.pointer(1), width) {
             Ok(arg) => arg,
             Err(errno) => return errno.into(),
         };
+        let space = MapSpace(arg.space.into());
+        if space == MapSpace::GMFN_RANGE {
+            return Errno::EOPNOTSUPP.into();
+        }
         if let Err(errno) = xen.own(arg.domid) {
             return errno.into();
         }
-        let step = Ulong::size(width) as u64;
-        let space = MapSpace(arg.space.into());
-        for _ in 0..arg.size.min(BATCH) {
-            let one = |at: GuestVirt| self.claim::<Ulong, V>(vcpu, at, width);
+        let (size, begun) = (u32::from(arg.size), call.args[0] as u32 >> MEMOP_EXTENT_SHIFT);
+        let end = size.min(begun.saturating_add(BATCH));
+        for n in begun..end {
+            let place = |list: GuestVirt, step: usize| {
+                GuestVirt(list.0.wrapping_add(u64::from(n) * step as u64))
+            };
+            let one = |list| self.claim::<Ulong, V>(vcpu, place(list, width.bytes()), width);
             let (index, gfn) = match (one(arg.idxs), one(arg.gpfns)) {
                 (Ok(index), Ok(gfn)) => (index, gfn),
                 (Err(errno), _) | (_, Err(errno)) => return errno.into(),
             };
             let done = self.map_space(call, host, space, index.0, gfn.0);
             let error = done.map_or_else(|errno| errno.code() as i32, |_| 0);
-            if let Err(errno) = self.give(vcpu, arg.errs, width, &error) {
+            if let Err(errno) = self.give(vcpu, place(arg.errs, 4), width, &error) {
                 return errno.into();
             }
-            arg.idxs.0 = arg.idxs.0.wrapping_add(step);
-            arg.gpfns.0 = arg.gpfns.0.wrapping_add(step);
-            arg.errs.0 = arg.errs.0.wrapping_add(4);
-            arg.size -= 1;
         }
-        if arg.size == 0 {
+        if end >= size {
             return Outcome::Done(0);
         }
-        match self.give(vcpu, at, width, &arg) {
-            Ok(()) => Outcome::Again,
-            Err(errno) => errno.into(),
-        }
+        let command = MemoryOp::ADD_TO_PHYSMAP_BATCH.0 | end << MEMOP_EXTENT_SHIFT;
+        call.set_argument(vcpu, 0, command.into());
+        Outcome::Again
     }
 
     /// Maps one thing at guest frame `gfn`.

@@ -35,14 +35,12 @@ impl Machine {
         call: &Call<'_>,
         op: MemoryOp,
     ) -> Outcome {
-        let arg: Reservation = match self.claim(vcpu, call.pointer(1), call.width) {
-            Ok(arg) => arg,
-            Err(errno) => return errno.into(),
-        };
-        if let Err(errno) = call.xen.own(arg.domid) {
-            return errno.into();
-        }
         let begun = u64::from(call.args[0] as u32 >> MEMOP_EXTENT_SHIFT);
+        // The result counts extents: whatever is wrong, no more of them are done.
+        let arg: Result<Reservation, Errno> = self.claim(vcpu, call.pointer(1), call.width);
+        let Some(arg) = arg.ok().filter(|arg| call.xen.own(arg.domid).is_ok()) else {
+            return Outcome::Done(begun as i64);
+        };
         let extents = arg.nr_extents.0;
         let too_many = extents > u64::from(u32::MAX >> MEMOP_EXTENT_SHIFT);
         if begun >= extents || too_many || arg.extent_order > MAX_ORDER {
@@ -172,9 +170,12 @@ impl Machine {
 
     /// `remove_from_physmap` of RAM: the page goes back to the host.
     pub(crate) fn remove_ram<H: Host>(&self, xen: &Xen, host: &H, gfn: u64) -> Result<u64, Errno> {
-        let at = gfn.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-        match self.give_back(xen, host, &[GuestPhys(at)], 0) {
+        let at = GuestPhys(gfn.checked_mul(PAGE_SIZE).ok_or(Errno::ENOENT)?);
+        match self.give_back(xen, host, &[at], 0) {
             Some(1) => Ok(0),
+            Some(_) if !self.ram.contains(at, PAGE_SIZE) || self.holes.is_absent(at) => {
+                Err(Errno::ENOENT)
+            }
             Some(_) => Err(Errno::EINVAL),
             None => Err(Errno::EBUSY),
         }
