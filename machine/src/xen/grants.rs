@@ -11,7 +11,7 @@ use pvdrivers::abi::grant_table::{
     Copy, GetStatusFrames, GetVersion, GrantOp, GrantStatus, MapGrantRef, QuerySize, SetVersion,
     SetupTable, SwapGrantRef, Transfer, UnmapAndReplace, UnmapGrantRef,
 };
-use pvdrivers::abi::{Layout, Ulong};
+use pvdrivers::abi::{Layout, Ulong, Width};
 use pvdrivers::grant::{Removal, Settings, Unmapping, Version};
 use pvdrivers::{DomId, Errno};
 
@@ -30,7 +30,16 @@ impl Machine {
         host: &H,
         call: &Call<'_>,
     ) -> Outcome {
-        match GrantOp(call.args[0] as u32) {
+        let (op, count) = (GrantOp(call.args[0] as u32), call.args[2] as i32);
+        // Their length does not count for the two that never had one.
+        let once = || Call { args: [call.args[0], call.args[1], 1, 0, 0], ..*call };
+        match op {
+            _ if count < 0 => Errno::EINVAL.into(),
+            GrantOp::SETUP_TABLE | GrantOp::QUERY_SIZE | GrantOp::GET_STATUS_FRAMES
+                if count != 1 =>
+            {
+                Errno::EINVAL.into()
+            }
             GrantOp::MAP_GRANT_REF => {
                 self.each(vcpu, call, |_, arg| self.map_grant(host, call, arg))
             }
@@ -57,15 +66,21 @@ impl Machine {
                 arg.status = status(call.xen.hub.grants.lock().query_size(call.xen.domid, arg));
                 Ok(())
             }),
-            GrantOp::SET_VERSION => self.each(vcpu, call, |_, arg: &mut SetVersion| {
-                let xen = call.xen;
-                let mut pages = xen.grant_pages();
-                let mut grants = xen.hub.grants.lock();
-                grants.set_version(xen.domid, arg.version, &mut pages)?;
-                arg.version = version(grants.get_version(xen.domid, xen.domid)?);
-                Ok(())
-            }),
-            GrantOp::GET_VERSION => self.each(vcpu, call, |_, arg: &mut GetVersion| {
+            GrantOp::SET_VERSION => {
+                let mut result = Ok(0);
+                let told = self.each(vcpu, &once(), |_, arg: &mut SetVersion| {
+                    let xen = call.xen;
+                    let mut pages = xen.grant_pages();
+                    let mut grants = xen.hub.grants.lock();
+                    let set = grants.set_version(xen.domid, arg.version, &mut pages);
+                    result = set.map(|()| 0);
+                    // The present one, also where it stays.
+                    arg.version = version(grants.get_version(xen.domid, xen.domid)?);
+                    Ok(())
+                });
+                if told == Outcome::Done(0) { result.into() } else { told }
+            }
+            GrantOp::GET_VERSION => self.each(vcpu, &once(), |_, arg: &mut GetVersion| {
                 let grants = call.xen.hub.grants.lock();
                 arg.version = version(grants.get_version(call.xen.domid, DomId(arg.dom))?);
                 Ok(())
@@ -185,9 +200,16 @@ impl Machine {
             // Where each frame is mapped; those that are nowhere are told as none.
             for n in 0..arg.nr_frames.min(GRANT_FRAMES_MAX as u32) {
                 let gfn = xen.gfn_of(xen.hub.grants.lock().frame(xen.domid, n));
+                // As in Xen, a number that the caller's `long` does not hold ends the list.
+                if width == Width::Bits32 && gfn >> 32 != 0 {
+                    arg.status = GrantStatus::ADDRESS_TOO_BIG.0;
+                    break;
+                }
                 let n = u64::from(n);
                 let to = arg.frame_list.0.wrapping_add(n * Ulong::size(width) as u64);
-                self.give(vcpu, GuestVirt(to), width, &Ulong(gfn))?;
+                if self.give(vcpu, GuestVirt(to), width, &Ulong(gfn)).is_err() {
+                    arg.status = GrantStatus::BAD_VIRT_ADDR.0;
+                }
             }
         }
         Ok(())
@@ -208,7 +230,9 @@ impl Machine {
             for n in 0..arg.nr_frames.min(STATUS_FRAMES_MAX as u32) {
                 let gfn = xen.gfn_of(xen.hub.grants.lock().status_frame(xen.domid, n));
                 let to = GuestVirt(arg.frame_list.0.wrapping_add(u64::from(n) * 8));
-                self.give(vcpu, to, width, &gfn)?;
+                if self.give(vcpu, to, width, &gfn).is_err() {
+                    arg.status = GrantStatus::BAD_VIRT_ADDR.0;
+                }
             }
         }
         Ok(())
