@@ -21,6 +21,10 @@ use pvdrivers::abi::{Hypercall, Layout, Ulong, Width};
 
 /// Calls of a multicall that are made before the guest may take an interrupt.
 const MULTICALL_BATCH: u64 = 32;
+/// A timeout so many nanoseconds ahead is none, as a power of two: 13 days.
+const FAR_TIMEOUT: u32 = 50;
+/// After so many nanoseconds such a timer fires.
+const SOON: u64 = 100_000_000;
 /// Bytes of a console write that are taken in one go.
 const CONSOLE_BATCH: usize = 256;
 /// Most bytes of one console write; what is beyond is dropped, as a flood.
@@ -247,7 +251,7 @@ impl Machine {
             Hypercall::EVENT_CHANNEL_OP => self.event_channel_op(cpu, vcpu, host, call),
             Hypercall::XEN_VERSION => self.xen_version(vcpu, call),
             Hypercall::SCHED_OP => self.sched_op(cpu, vcpu, host, call),
-            Hypercall::SET_TIMER_OP => self.set_timer_op(cpu, call),
+            Hypercall::SET_TIMER_OP => self.set_timer_op(cpu, host, call),
             Hypercall::GRANT_TABLE_OP => self.grant_table_op(vcpu, host, call),
             _ => self.serve_other_hypercall(cpu, vcpu, host, call),
         }
@@ -277,7 +281,8 @@ impl Machine {
         }
     }
 
-    /// `multicall(calls, nr_calls)`: several calls, each with its result.
+    /// `multicall(calls, nr_calls)`: several calls, each with its result. One that is cut into pieces has what is left in
+    /// its entry, as in Xen.
     #[cold]
     #[inline(never)]
     fn multicall<V: Vcpu, H: Host>(
@@ -289,43 +294,64 @@ impl Machine {
     ) -> Outcome {
         let Call { xen, width, args: [list, count, ..], .. } = *call;
         let count = count & 0xffff_ffff;
-        let step = MulticallEntry::size(width) as u64;
-        for n in 0..count.min(MULTICALL_BATCH) {
-            let at = GuestVirt(list.wrapping_add(n * step));
-            let entry: MulticallEntry = match self.claim(vcpu, at, width) {
+        let (step, word) = (MulticallEntry::size(width) as u64, width.bytes() as u64);
+        let mut done = 0;
+        while done < count.min(MULTICALL_BATCH) {
+            let at = GuestVirt(list.wrapping_add(done * step));
+            let mut entry: MulticallEntry = match self.claim(vcpu, at, width) {
                 Ok(entry) => entry,
                 Err(errno) => return errno.into(),
             };
             let [a, b, c, d, e, _] = entry.args.map(|arg| arg.0);
             let inner = Call { xen, width, number: Hypercall(entry.op.0), args: [a, b, c, d, e] };
-            // No multicall in a multicall, and nothing that is cut into pieces.
-            let result = match inner.number {
-                Hypercall::MULTICALL => Errno::EINVAL.code(),
-                _ => match self.serve_hypercall(cpu, vcpu, host, &inner) {
-                    Outcome::Done(value) | Outcome::Block(value) | Outcome::Yield(value) => value,
-                    Outcome::Again => Errno::EAGAIN.code(),
-                    stop @ (Outcome::PowerOff | Outcome::Reset | Outcome::Crashed(_)) => {
-                        return stop;
-                    }
-                },
+            let own = *vcpu.gprs();
+            for (place, arg) in inner.args.into_iter().enumerate() {
+                inner.set_argument(vcpu, place, arg);
+            }
+            // No multicall in a multicall.
+            let outcome = match inner.number {
+                Hypercall::MULTICALL => Errno::EINVAL.into(),
+                _ => self.serve_hypercall(cpu, vcpu, host, &inner),
             };
-            let entry = MulticallEntry { result: Ulong(result as u64), ..entry };
-            if let Err(errno) = self.give(vcpu, at, width, &entry) {
+            let left = Call::new(xen, width, vcpu.gprs()).args;
+            *vcpu.gprs_mut() = own;
+            let told = match outcome {
+                Outcome::Done(value) | Outcome::Block(value) | Outcome::Yield(value) => {
+                    self.give(vcpu, GuestVirt(at.0.wrapping_add(word)), width, &Ulong(value as u64))
+                }
+                Outcome::Again => {
+                    entry.args.iter_mut().zip(left).for_each(|(to, arg)| to.0 = arg);
+                    self.give(vcpu, at, width, &entry)
+                }
+                Outcome::PowerOff | Outcome::Reset | Outcome::Crashed(_) => return outcome,
+            };
+            if let Err(errno) = told {
                 return errno.into();
             }
+            if outcome == Outcome::Again {
+                break;
+            }
+            done += 1;
         }
-        if count <= MULTICALL_BATCH {
+        if count == done {
             return Outcome::Done(0);
         }
-        call.set_argument(vcpu, 0, list.wrapping_add(MULTICALL_BATCH * step));
-        call.set_argument(vcpu, 1, count - MULTICALL_BATCH);
+        call.set_argument(vcpu, 0, list.wrapping_add(done * step));
+        call.set_argument(vcpu, 1, count - done);
         Outcome::Again
     }
 
     /// `set_timer_op(timeout)`: 0 stops it. A 32-bit caller gives it in two registers.
-    fn set_timer_op(&self, cpu: &mut Cpu, call: &Call<'_>) -> Outcome {
+    fn set_timer_op<H: Host>(&self, cpu: &mut Cpu, host: &H, call: &Call<'_>) -> Outcome {
         let [low, high, ..] = call.args;
-        let at = if call.width == Width::Bits64 { low } else { low | high << 32 };
+        let mut at = if call.width == Width::Bits64 { low } else { low | high << 32 };
+        if at >> FAR_TIMEOUT != 0 {
+            // As in Xen, for old kernels whose deadlines wrap: they have work to do, and hear of it soon.
+            let now = self.now(host).0;
+            if at >> 63 != 0 || at.saturating_sub(now) >> FAR_TIMEOUT != 0 {
+                at = now.saturating_add(SOON);
+            }
+        }
         self.set_xen_timer(cpu, (at != 0).then_some(Nanos(at)));
         Outcome::Done(0)
     }
@@ -354,6 +380,7 @@ impl Machine {
                 }
                 Ok(0)
             }
+            ConsoleIo::READ if (count as i32) < 0 => Err(Errno::E2BIG),
             ConsoleIo::READ => Ok(0),
             _ => Err(Errno::ENOSYS),
         }
@@ -363,14 +390,14 @@ impl Machine {
 /// `vm_assist(cmd, type)`. Only the run states' update flag matters to an HVM guest.
 fn vm_assist(call: &Call<'_>) -> Result<u64, Errno> {
     let [command, kind, ..] = call.args;
+    if kind as u32 != VMASST_RUNSTATE_UPDATE_FLAG {
+        return Err(Errno::EINVAL);
+    }
     let enable = match VmAssist(command as u32) {
         VmAssist::ENABLE => true,
         VmAssist::DISABLE => false,
         _ => return Err(Errno::ENOSYS),
     };
-    if kind != VMASST_RUNSTATE_UPDATE_FLAG {
-        return Err(Errno::EINVAL);
-    }
     call.xen.runstate_flag.store(enable, Ordering::Relaxed);
     Ok(0)
 }

@@ -183,7 +183,7 @@ numbers! {
 }
 
 /// `VMASST_TYPE_runstate_update_flag`, the only assistance that an HVM guest can ask for.
-pub const VMASST_RUNSTATE_UPDATE_FLAG: u64 = 5;
+pub const VMASST_RUNSTATE_UPDATE_FLAG: u32 = 5;
 
 #[cfg(test)]
 mod tests {
