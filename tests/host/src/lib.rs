@@ -7,6 +7,7 @@
 //! smoke runner share.
 #![forbid(unsafe_code)]
 
+pub mod compat;
 mod cpu;
 pub mod fuzz;
 mod guest;
