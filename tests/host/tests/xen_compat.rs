@@ -230,6 +230,7 @@ fn what_a_guest_asks_of_its_memory_is_told_in_four_bytes() {
         (26, Errno::EOPNOTSUPP),
         (5, Errno::ENOSYS),
         (8, Errno::ENOSYS),
+        (10, Errno::ENOSYS),
         (12, Errno::ENOSYS),
         (63, Errno::ENOSYS),
     ] {
