@@ -80,7 +80,7 @@ impl SharedPage {
     /// [`NotRam`] where a byte is outside; `buffer` is unchanged then.
     pub fn read(&self, offset: usize, buffer: &mut [u8]) -> Result<(), NotRam> {
         // Whole cells, as requests of rings are.
-        if offset % 8 == 0
+        if offset.is_multiple_of(8)
             && let (words, []) = buffer.as_chunks_mut::<8>()
         {
             let cells = self.0.get(offset / 8..).and_then(|cells| cells.get(..words.len()));
