@@ -111,8 +111,8 @@ pub fn prepare(packages: &Packages, recipe: &str, offline: bool) -> Result<Media
             match rest {
                 "cd" => media.iso = Some(files.join("grub-rescue-cdrom.iso")),
                 "floppy" => media.floppy = Some(files.join("grub-rescue-floppy.img")),
-                // The ISO is a hybrid: written to a disk or USB stick it boots from its MBR.
-                "disk" => media.disks.push(files.join("grub-rescue-cdrom.iso")),
+                // A hybrid ISO: written to a disk or USB stick it boots from its MBR.
+                "disk" => media.disks.push(files.join("grub-rescue-usb.img")),
                 _ => bail!(Usage(anyhow!("grub-rescue is cd, floppy or disk, not `{rest}`"))),
             }
         }
@@ -185,7 +185,7 @@ fn graphical_menu(packages: &Packages) -> Result<PathBuf> {
     ];
     files.extend(modules.iter().map(|(name, path)| (name.as_str(), path.as_path())));
     let config = format!(
-        "serial 0 115200\nui vesamenu.c32\nprompt 0\ntimeout 100\nmenu title Xenolith\n\
+        "serial 0 115200\nui vesamenu.c32\nprompt 0\ntimeout 600\nmenu title Xenolith\n\
          menu resolution 800 600\n\
          label linux\n  menu label Debian cloud kernel\n  linux /boot/vmlinuz\n  \
          initrd /boot/initrd.gz\n  append {}\n\

@@ -107,6 +107,25 @@ fn finish(place: &Path, stamp: &str) -> Result<()> {
     Ok(())
 }
 
+/// A file of an ISO image by its name, without the directory: the first directory record of that name whose extent
+/// lies in the image (ECMA-119 "Format of a Directory Record").
+pub fn file<'a>(image: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    const NAME: usize = 33;
+    let identifier = format!("{name};1").into_bytes();
+    let word = |at: usize| Some(u32::from_le_bytes(*image.get(at..)?.first_chunk()?) as usize);
+    image.windows(identifier.len()).enumerate().find_map(|(at, found)| {
+        let record = at.checked_sub(NAME).filter(|_| found.eq_ignore_ascii_case(&identifier))?;
+        let (start, len) = (word(record + 2)? * 2048, word(record + 10)?);
+        let fits = usize::from(image[at - 1]) == identifier.len();
+        image.get(start..)?.get(..len).filter(|_| fits)
+    })
+}
+
+/// The SHA-256 of bytes, in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,9 +1,8 @@
 //! The disk of the self-check. Its first sector tells the guest what it must find on itself and on
 //! the CD, so that the guest needs no other source of truth.
 
-use super::iso::hex;
+use super::iso::sha256 as sum;
 use anyhow::{Result, ensure};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
 const SECTOR: usize = 512;
@@ -43,10 +42,6 @@ pub fn disk(place: &Path, cd: &[u8]) -> Result<PathBuf> {
     // A run may have it open: it is the same every time.
     super::write_if_changed(place, &disk)?;
     Ok(place.to_owned())
-}
-
-fn sum(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }
 
 /// Bytes without pattern, the same on every run (xorshift64).

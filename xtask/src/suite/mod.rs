@@ -3,6 +3,7 @@
 
 mod cases;
 mod failure;
+mod sums;
 mod table;
 
 use crate::cli::TestArgs;
@@ -280,6 +281,8 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         Some(dir) if dir.is_empty() => server::start(None)?,
         Some(dir) => server::start(Some(&guests::media_dir()?.join(dir)))?,
     };
+    let mut steps = case.steps_with(bochs, port)?;
+    sums::fill_in(&mut steps, &list)?;
     Ok(Plan {
         guests: list,
         host: Host {
@@ -297,7 +300,7 @@ fn plan(job: &Job, args: &TestArgs, packages: &Packages) -> Result<Plan> {
         snapshot: case.snapshot,
         bare: args.bare,
         hv_append: case.hv_append.clone(),
-        steps: case.steps_with(bochs, port)?,
+        steps,
         never: case.never.clone(),
         timeout: Some(Duration::from_secs(case.limit(job.vendor))),
         stall: Some(Duration::from_secs(if bochs { case.stall * 4 } else { case.stall })),
