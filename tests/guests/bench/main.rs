@@ -113,12 +113,17 @@ fn hypercall(bench: &mut Bench) {
 
 fn ports(bench: &mut Bench) {
     match acpi::pm_timer() {
-        Some(port) => bench.fixed(
-            "inl_from_pmtimer",
-            2,
-            |_| op!("mov edx, r9d", "in eax, dx"; in("r9") u64::from(port)),
-        ),
-        None => skip("inl_from_pmtimer", "no FADT"),
+        Some(port) => {
+            let port = u64::from(port);
+            bench.fixed("inl_from_pmtimer", 2, |_| op!("mov edx, r9d", "in eax, dx"; in("r9") port));
+            // It can only be read: the write goes nowhere.
+            bench.fixed(
+                "outl_to_pmtimer",
+                3,
+                |_| op!("mov edx, r9d", "xor eax, eax", "out dx, eax"; in("r9") port),
+            );
+        }
+        None => ["inl_from_pmtimer", "outl_to_pmtimer"].iter().for_each(|name| skip(name, "no FADT")),
     }
     let mut read = |name, port: u64| {
         bench.fixed(name, 2, |_| op!("mov edx, r9d", "in al, dx"; in("r9") port));
@@ -126,6 +131,7 @@ fn ports(bench: &mut Bench) {
     read("pic_mask_read", 0x21);
     read("pit_read", 0x40);
     read("uart_lsr_read", 0x3fd);
+    read("port80_read", 0x80);
     let mut write =
         |name, port: u64, value: u64| {
             bench.fixed(name, 3, |_| {
