@@ -37,6 +37,14 @@ impl SharedPage {
         core::ptr::eq(self.0, other.0)
     }
 
+    /// The aligned 8-byte words from byte `offset` on that hold `bytes`. `None` where they are not all in the page.
+    #[must_use]
+    #[inline]
+    pub fn words(&self, offset: usize, bytes: usize) -> Option<&'static [AtomicU64]> {
+        let first = offset / 8;
+        self.0.get(first..first + bytes.div_ceil(8))
+    }
+
     /// Reads one byte.
     #[must_use]
     #[inline]
@@ -112,6 +120,10 @@ impl SharedPage {
         len: usize,
         copy: impl Fn(&[AtomicU64], &[AtomicU64]),
     ) -> Result<(), NotRam> {
+        if len == PAGE_CELLS * 8 && offset == 0 && from == 0 {
+            copy(self.0, source.0);
+            return Ok(());
+        }
         self.ram().copy_from(at(offset), &source.ram(), at(from), len, copy)
     }
 

@@ -86,9 +86,10 @@ const fn beyond(physical_bits: u8) -> u64 {
 
 /// The entry of a linear address in the table that CR3 or an entry names.
 #[inline(always)]
-fn entry(ram: &GuestRam, table: u64, at: u64, level: u32) -> Option<u64> {
+fn entry(ram: &GuestRam, table: u64, at: u64, level: u32) -> Option<Seen> {
     let slot = GuestPhys(table & ADDRESS | (at >> (9 * level)) & 0xff8);
-    Some(ram.word(slot)?.load(Ordering::Relaxed))
+    let word = ram.word(slot)?;
+    Some(Seen { word, value: word.load(Ordering::Relaxed) })
 }
 
 /// What a finished walk found, before rights are judged.
@@ -190,7 +191,7 @@ impl Paging {
         access: Access,
     ) -> Result<Translation, Fault> {
         match self.common(ram, at.0, access) {
-            Some(found) => Ok(found),
+            Some((found, _)) => Ok(found),
             None => self.peek_any(ram, at, access),
         }
     }
@@ -208,7 +209,7 @@ impl Paging {
         access: Access,
     ) -> Result<Translation, Fault> {
         match self.common(ram, at.0, access) {
-            Some(found) => Ok(found),
+            Some((found, _)) => Ok(found),
             None => self.translate_any(ram, at, access),
         }
     }
@@ -227,13 +228,13 @@ impl Paging {
         access: Access,
     ) -> Result<Translation, Fault> {
         match Paging::translate_if_common(vcpu, physical_bits, ram, at, access) {
-            Some(found) => Ok(found),
+            Some((found, _)) => Ok(found),
             None => Paging::translate_exactly(vcpu, physical_bits, ram, at, access),
         }
     }
 
     /// As [`translate_once`](Paging::translate_once), in the common case: four levels, nothing to fault on, nothing
-    /// to mark. `None` says nothing of what it is.
+    /// to mark, and by which entries. `None` says nothing of what it is.
     #[inline(always)]
     pub fn translate_if_common(
         vcpu: &impl Vcpu,
@@ -241,7 +242,7 @@ impl Paging {
         ram: &GuestRam,
         at: GuestVirt,
         access: Access,
-    ) -> Option<Translation> {
+    ) -> Option<(Translation, Way)> {
         let (efer, cr4) = (vcpu.reg(SysReg::Efer), vcpu.reg(SysReg::Cr4));
         if efer & efer::LMA == 0 || cr4 & cr4::LA57 != 0 {
             return None;
@@ -268,23 +269,29 @@ impl Paging {
     /// end, so that a level costs a dozen instructions; entries that are not present lead
     /// nowhere worse than to other RAM. `None`: take the exact way.
     #[inline(always)]
-    fn common(&self, ram: &GuestRam, at: u64, access: Access) -> Option<Translation> {
+    fn common(&self, ram: &GuestRam, at: u64, access: Access) -> Option<(Translation, Way)> {
         if self.mode != Mode::Levels4 || (at as i64) << 16 >> 16 != at as i64 {
             return None;
         }
         let top = entry(ram, self.cr3, at, 4)?;
-        let huge = entry(ram, top, at, 3)?;
-        let (all, any) = (top & huge, top | huge);
-        if huge & PS != 0 {
-            return self.finish::<HUGE_PAGE>(at, access, top, huge, all, any);
+        let huge = entry(ram, top.value, at, 3)?;
+        let way = Way([top, huge, Seen::NONE, Seen::NONE]);
+        let (all, any) = (top.value & huge.value, top.value | huge.value);
+        if huge.value & PS != 0 {
+            let found = self.finish::<HUGE_PAGE>(at, access, top.value, huge.value, all, any)?;
+            return Some((found, way));
         }
-        let large = entry(ram, huge, at, 2)?;
-        let (all, any) = (all & large, any | large);
-        if large & PS != 0 {
-            return self.finish::<LARGE_PAGE>(at, access, top, large, all, any);
+        let large = entry(ram, huge.value, at, 2)?;
+        let way = Way([top, huge, large, Seen::NONE]);
+        let (all, any) = (all & large.value, any | large.value);
+        if large.value & PS != 0 {
+            let found = self.finish::<LARGE_PAGE>(at, access, top.value, large.value, all, any)?;
+            return Some((found, way));
         }
-        let small = entry(ram, large, at, 1)?;
-        self.finish::<PAGE_SIZE>(at, access, top, small, all & small, any | small)
+        let small = entry(ram, large.value, at, 1)?;
+        let (all, any) = (all & small.value, any | small.value);
+        let found = self.finish::<PAGE_SIZE>(at, access, top.value, small.value, all, any)?;
+        Some((found, Way([top, huge, large, small])))
     }
 
     /// The checks of the common way, all at once: `wrong` collects the bits that offend.
@@ -577,8 +584,11 @@ fn mark(ram: &GuestRam, at: u64, width: u8, entry: u64, bits: u64) -> bool {
 }
 
 mod path;
+mod way;
 
 pub use path::Path;
+use way::Seen;
+pub use way::Way;
 
 #[cfg(test)]
 mod tests;

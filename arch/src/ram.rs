@@ -4,7 +4,7 @@
 //! copied out once; nothing borrows from guest memory.
 
 use crate::addr::GuestPhys;
-use crate::page::{PAGE_CELLS, SharedPage};
+use crate::page::SharedPage;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Where RAM above the 32-bit hole starts.
@@ -242,8 +242,10 @@ impl GuestRam {
         let mut piece = [0; 64];
         if at.0 & 7 == from.0 & 7 && len >= 16 {
             let head = (8 - (at.0 & 7) as usize) % 8;
-            source.read(from, &mut piece[..head])?;
-            self.write_slice(at, &piece[..head])?;
+            if head > 0 {
+                source.read(from, &mut piece[..head])?;
+                self.write_slice(at, &piece[..head])?;
+            }
             let (whole, skip) = ((len - head) / 8, usize::from(head > 0));
             let to = to_cells.get(skip..skip + whole).ok_or(NotRam)?;
             let from = from_cells.get(skip..skip + whole).ok_or(NotRam)?;
@@ -322,8 +324,9 @@ impl GuestRam {
     /// The page that holds `at`, for who shares it with the guest.
     #[must_use]
     pub fn page(&self, at: GuestPhys) -> Option<SharedPage> {
-        let cells = self.run(at.page(), PAGE_CELLS * 8).ok()?;
-        cells.try_into().ok().map(SharedPage::new)
+        let (cells, base) = if at.0 >= HIGH_RAM { (self.high, HIGH_RAM) } else { (self.low, 0) };
+        let first = ((at.page().0 - base) >> 3) as usize;
+        cells.get(first..)?.first_chunk().map(SharedPage::new)
     }
 
     /// Whether both are the same memory.

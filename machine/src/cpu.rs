@@ -5,7 +5,7 @@ use crate::insn::cache::InsnCache;
 use crate::memmap::LAPIC;
 use crate::msrs::Msrs;
 use crate::stats::Stats;
-use crate::xen::XenTimer;
+use crate::xen::{ArgPages, XenTimer};
 use arch::{Nanos, Posted, Why};
 use devmodel::lapic::{LapicConfig, LocalApic};
 
@@ -52,6 +52,8 @@ pub struct Cpu {
     pub(crate) apic_shown: bool,
     /// Timers of Xen's interface.
     pub(crate) xen: XenTimer,
+    /// Where arguments of hypercalls lay.
+    pub(crate) arg_pages: ArgPages,
     /// Why the guest stops, as the last exit found; `attention` says that there is something.
     why: Option<Why>,
 }
@@ -83,6 +85,7 @@ impl Cpu {
             offered: None,
             apic_shown: false,
             xen: XenTimer::default(),
+            arg_pages: ArgPages::default(),
             why: None,
         }
     }

@@ -85,7 +85,7 @@ fn the_common_way_agrees_with_the_exact_one() {
         let paging = long(if random() & 1 == 0 { cr4::SMAP | cr4::SMEP } else { 0 });
         let access = Access::from_bits_retain(random() as u8 & 8 | 1 << (random() % 3));
         let at = GuestVirt(random() & 0xfff);
-        if let Some(common) = paging.common(&ram, at.0, access) {
+        if let Some((common, _)) = paging.common(&ram, at.0, access) {
             assert_eq!(paging.peek_any(&ram, at, access), Ok(common));
             found += 1;
         }

@@ -1,7 +1,7 @@
 //! What a guest points a hypercall at: copied once, by the guest's own page tables, page by page.
 
 use crate::Machine;
-use arch::addr::PAGE_SIZE;
+use crate::cpu::Cpu;
 use arch::paging::Paging;
 use arch::{Access, GuestPhys, GuestVirt, Vcpu};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +21,25 @@ const WORDS: usize = 40;
 ///
 /// # Errors
 /// [`Errno::EFAULT`] where they are too few.
-#[inline]
+#[inline(always)]
 pub(crate) fn parse_words<T: Layout>(words: &[AtomicU64], width: Width) -> Result<T, Errno> {
+    // Apart, so that the compiler knows the width: then most arguments are a few loads.
+    match width {
+        Width::Bits64 => parse_as(words, Width::Bits64),
+        Width::Bits32 => parse_narrow(words),
+    }
+}
+
+#[inline(never)]
+fn parse_narrow<T: Layout>(words: &[AtomicU64]) -> Result<T, Errno> {
+    parse_as(words, Width::Bits32)
+}
+
+#[inline(always)]
+fn parse_as<T: Layout>(words: &[AtomicU64], width: Width) -> Result<T, Errno> {
     let mut bytes = [0; WORDS];
     let (chunks, _) = bytes.as_chunks_mut::<8>();
+    let words = words.get(..T::size(width) / 8).ok_or(Errno::EFAULT)?;
     chunks
         .iter_mut()
         .zip(words)
@@ -36,15 +51,29 @@ pub(crate) fn parse_words<T: Layout>(words: &[AtomicU64], width: Width) -> Resul
 ///
 /// # Errors
 /// [`Errno::EFAULT`] where they are too few.
-#[inline]
+#[inline(always)]
 pub(crate) fn store_words<T: Layout>(
     words: &[AtomicU64],
     width: Width,
     value: &T,
 ) -> Result<(), Errno> {
+    match width {
+        Width::Bits64 => store_as(words, Width::Bits64, value),
+        Width::Bits32 => store_narrow(words, value),
+    }
+}
+
+#[inline(never)]
+fn store_narrow<T: Layout>(words: &[AtomicU64], value: &T) -> Result<(), Errno> {
+    store_as(words, Width::Bits32, value)
+}
+
+#[inline(always)]
+fn store_as<T: Layout>(words: &[AtomicU64], width: Width, value: &T) -> Result<(), Errno> {
     let mut bytes = [0; WORDS];
     value.store(&mut bytes, width)?;
     let (chunks, _) = bytes.as_chunks::<8>();
+    let words = words.get(..T::size(width) / 8).ok_or(Errno::EFAULT)?;
     words
         .iter()
         .zip(chunks)
@@ -80,6 +109,37 @@ impl Machine {
         self.copy_out(&self.paging_of(vcpu), at, bytes)
     }
 
+    /// As [`claim`](Machine::claim), where [`words_of`](Machine::words_of) found none.
+    ///
+    /// # Errors
+    /// As `claim`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn claim_apart<T: Layout, V: Vcpu>(
+        &self,
+        vcpu: &V,
+        at: GuestVirt,
+        width: Width,
+    ) -> Result<T, Errno> {
+        self.claim(vcpu, at, width)
+    }
+
+    /// As [`give`](Machine::give), where [`words_of`](Machine::words_of) found none.
+    ///
+    /// # Errors
+    /// As `give`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn give_apart<T: Layout, V: Vcpu>(
+        &self,
+        vcpu: &V,
+        at: GuestVirt,
+        width: Width,
+        value: &T,
+    ) -> Result<(), Errno> {
+        self.give(vcpu, at, width, value)
+    }
+
     /// Reads an argument.
     ///
     /// # Errors
@@ -100,23 +160,20 @@ impl Machine {
         }
     }
 
-    /// The words of an argument that its caller reads and writes, where it lies in whole words of one page: walked to
-    /// once, which saves 250 of the 490 instructions of reading and writing it. `None`: it takes
-    /// [`claim`](Machine::claim) and [`give`](Machine::give), which say what is wrong, too.
-    #[inline(never)]
+    /// The words of an argument that its caller reads and writes, where it lies in whole words of one page that is
+    /// easily found. `None`: it takes [`claim`](Machine::claim) and [`give`](Machine::give), which say what is wrong, too.
+    #[inline(always)]
     pub(crate) fn words_of<V: Vcpu>(
         &self,
+        cpu: &mut Cpu,
         vcpu: &V,
         at: GuestVirt,
         bytes: usize,
     ) -> Option<&'static [AtomicU64]> {
-        let in_page = at.page_offset() as usize + bytes <= PAGE_SIZE as usize;
-        if !in_page || at.0 & 7 != 0 || bytes & 7 != 0 || bytes > WORDS {
+        if at.0 & 7 != 0 || bytes & 7 != 0 || bytes > WORDS {
             return None;
         }
-        let bits = self.cpuid.physical_bits();
-        let found = Paging::translate_once(vcpu, bits, &self.ram, at, Access::WRITE).ok()?;
-        self.ram.words(found.gpa, bytes / 8)
+        self.page_of(cpu, vcpu, at)?.words(at.page_offset() as usize, bytes)
     }
 
     /// Reads the bytes from `at` to the end of the eight that are aligned.
@@ -129,17 +186,11 @@ impl Machine {
         Ok(word >> (8 * (gpa.0 & 7)))
     }
 
-    /// The four bytes at `at`, where they are in one aligned word and easily found; else
-    /// [`claim`](Machine::claim) finds them or says what is wrong.
+    /// The four bytes at `at`, where they are in one page that is easily found; else [`claim`](Machine::claim) finds
+    /// them or says what is wrong.
     #[inline(always)]
-    pub(crate) fn u32_at<V: Vcpu>(&self, vcpu: &V, at: GuestVirt) -> Option<u32> {
-        if at.0 & 7 > 4 {
-            return None;
-        }
-        let bits = self.cpuid.physical_bits();
-        let gpa = Paging::translate_if_common(vcpu, bits, &self.ram, at, Access::READ)?.gpa;
-        let word = self.ram.word(gpa)?.load(Ordering::Relaxed);
-        Some((word >> (8 * (gpa.0 & 7))) as u32)
+    pub(crate) fn u32_at<V: Vcpu>(&self, cpu: &mut Cpu, vcpu: &V, at: GuestVirt) -> Option<u32> {
+        self.page_of(cpu, vcpu, at)?.read_u32(at.page_offset() as usize)
     }
 
     /// Reads an argument of up to `SIZE` bytes.

@@ -52,7 +52,7 @@ impl Machine {
         host: &H,
     ) -> bool {
         let port = match code_bits(vcpu) {
-            64 if cpl(vcpu) == 0 => self.u32_at(vcpu, GuestVirt(vcpu.gprs().rsi())),
+            64 if cpl(vcpu) == 0 => self.u32_at(cpu, vcpu, GuestVirt(vcpu.gprs().rsi())),
             _ => None,
         };
         let (Some(xen), Some(port)) = (&self.xen, port) else {

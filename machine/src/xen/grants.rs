@@ -5,6 +5,7 @@ use super::claim;
 use super::hypercall::{Call, Outcome};
 use super::{GRANT_FRAMES_MAX, GRANT_PAGES, PAGES, STATUS_FRAMES_MAX, Xen};
 use crate::Machine;
+use crate::cpu::Cpu;
 use crate::host::{Backing, Host};
 use arch::{GuestPhys, GuestVirt, Perm, SharedPage, Vcpu};
 use pvdrivers::abi::grant_table::{
@@ -26,37 +27,51 @@ impl Machine {
     /// `grant_table_op(cmd, uop, count)`.
     pub(crate) fn grant_table_op<V: Vcpu, H: Host>(
         &self,
+        cpu: &mut Cpu,
         vcpu: &mut V,
         host: &H,
         call: &Call<'_>,
     ) -> Outcome {
-        let (op, count) = (GrantOp(call.args[0] as u32), call.args[2] as i32);
-        // Their length does not count for the two that never had one.
-        let once = || Call { args: [call.args[0], call.args[1], 1, 0, 0], ..*call };
-        match op {
-            _ if count < 0 => Errno::EINVAL.into(),
-            GrantOp::SETUP_TABLE | GrantOp::QUERY_SIZE | GrantOp::GET_STATUS_FRAMES
-                if count != 1 =>
-            {
-                Errno::EINVAL.into()
-            }
+        match GrantOp(call.args[0] as u32) {
+            _ if (call.args[2] as i32) < 0 => Errno::EINVAL.into(),
             GrantOp::MAP_GRANT_REF => {
-                self.each(vcpu, call, |_, arg| self.map_grant(host, call, arg))
+                self.each_at_once(cpu, vcpu, call, |arg| self.map_grant(host, call, arg))
             }
-            GrantOp::UNMAP_GRANT_REF => self.each(vcpu, call, |_, arg: &mut UnmapGrantRef| {
-                let begun = call.xen.hub.grants.lock().unmap(call.xen.domid, arg);
-                arg.status = self.end_grant(host, call.xen, begun).0;
-                Ok(())
-            }),
-            GrantOp::UNMAP_AND_REPLACE => self.each(vcpu, call, |_, arg: &mut UnmapAndReplace| {
-                let begun = call.xen.hub.grants.lock().unmap_and_replace(call.xen.domid, arg);
-                arg.status = self.end_grant(host, call.xen, begun).0;
-                Ok(())
-            }),
-            GrantOp::COPY => self.each(vcpu, call, |_, arg: &mut Copy| {
+            GrantOp::UNMAP_GRANT_REF => {
+                self.each_at_once(cpu, vcpu, call, |arg: &mut UnmapGrantRef| {
+                    let begun = call.xen.hub.grants.lock().unmap(call.xen.domid, arg);
+                    arg.status = self.end_grant(host, call.xen, begun).0;
+                })
+            }
+            GrantOp::COPY => self.each_at_once(cpu, vcpu, call, |arg: &mut Copy| {
                 let hub = call.xen.hub;
                 let done = hub.grants.lock().copy(call.xen.domid, arg, &hub.memories);
                 arg.status = status(done);
+            }),
+            _ => self.seldom_grant_op(vcpu, host, call),
+        }
+    }
+
+    /// Those of [`Machine::grant_table_op`] that do not come often.
+    #[cold]
+    #[inline(never)]
+    fn seldom_grant_op<V: Vcpu, H: Host>(
+        &self,
+        vcpu: &mut V,
+        host: &H,
+        call: &Call<'_>,
+    ) -> Outcome {
+        // Their length does not count for the two that never had one.
+        let once = || Call { args: [call.args[0], call.args[1], 1, 0, 0], ..*call };
+        match GrantOp(call.args[0] as u32) {
+            GrantOp::SETUP_TABLE | GrantOp::QUERY_SIZE | GrantOp::GET_STATUS_FRAMES
+                if call.args[2] as u32 != 1 =>
+            {
+                Errno::EINVAL.into()
+            }
+            GrantOp::UNMAP_AND_REPLACE => self.each(vcpu, call, |_, arg: &mut UnmapAndReplace| {
+                let begun = call.xen.hub.grants.lock().unmap_and_replace(call.xen.domid, arg);
+                arg.status = self.end_grant(host, call.xen, begun).0;
                 Ok(())
             }),
             GrantOp::SETUP_TABLE => {
@@ -102,55 +117,52 @@ impl Machine {
         }
     }
 
-    /// Does an operation for each argument of the array; what does not fit in one go goes on later.
+    /// Does an operation for each argument of the array.
     fn each<T: Layout, V: Vcpu>(
         &self,
         vcpu: &mut V,
         call: &Call<'_>,
         mut work: impl FnMut(&mut V, &mut T) -> Result<(), Errno>,
     ) -> Outcome {
-        let [_, list, count, ..] = call.args;
-        let count = count & 0xffff_ffff;
-        let step = T::size(call.width) as u64;
-        for n in 0..count.min(BATCH) {
-            let at = GuestVirt(list.wrapping_add(n * step));
-            let mut one = || {
-                let words = self.words_of(vcpu, at, T::size(call.width));
-                let mut arg: T = match words {
-                    Some(words) => claim::parse_words(words, call.width),
-                    None => self.claim(vcpu, at, call.width),
-                }?;
-                work(vcpu, &mut arg)?;
-                match words {
-                    Some(words) => claim::store_words(words, call.width, &arg),
-                    None => self.give(vcpu, at, call.width, &arg),
-                }
-            };
-            if let Err(errno) = one() {
-                return errno.into();
-            }
-        }
-        if count <= BATCH {
-            return Outcome::Done(0);
-        }
-        call.set_argument(vcpu, 1, list.wrapping_add(BATCH * step));
-        call.set_argument(vcpu, 2, count - BATCH);
-        Outcome::Again
+        in_turn(vcpu, call, T::size(call.width), |vcpu, at| {
+            let mut arg: T = self.claim(vcpu, at, call.width)?;
+            work(vcpu, &mut arg)?;
+            self.give(vcpu, at, call.width, &arg)
+        })
     }
 
-    fn map_grant<H: Host>(
+    /// As [`each`](Machine::each), of operations that come often: an argument is looked for once, for reading and
+    /// writing.
+    #[inline(always)]
+    fn each_at_once<T: Layout, V: Vcpu>(
         &self,
-        host: &H,
+        cpu: &mut Cpu,
+        vcpu: &mut V,
         call: &Call<'_>,
-        arg: &mut MapGrantRef,
-    ) -> Result<(), Errno> {
+        mut work: impl FnMut(&mut T),
+    ) -> Outcome {
+        in_turn(vcpu, call, T::size(call.width), |vcpu, at| {
+            let words = self.words_of(cpu, vcpu, at, T::size(call.width));
+            let mut arg: T = match words {
+                Some(words) => claim::parse_words(words, call.width),
+                None => self.claim_apart(vcpu, at, call.width),
+            }?;
+            work(&mut arg);
+            match words {
+                Some(words) => claim::store_words(words, call.width, &arg),
+                None => self.give_apart(vcpu, at, call.width, &arg),
+            }
+        })
+    }
+
+    fn map_grant<H: Host>(&self, host: &H, call: &Call<'_>, arg: &mut MapGrantRef) {
         let Call { xen, .. } = *call;
         let mapped = xen.hub.grants.lock().map(xen.domid, arg, &xen.hub.memories);
         let mapped = match mapped {
             Ok(mapped) => mapped,
             Err(error) => {
                 arg.status = error.0;
-                return Ok(());
+                return;
             }
         };
         let backing = Backing::Foreign(mapped.owner, GuestPhys(mapped.frame << 12));
@@ -163,7 +175,6 @@ impl Machine {
             xen.hub.grants.lock().abandon(xen.domid, mapped);
             arg.status = GrantStatus::BAD_VIRT_ADDR.0;
         }
-        Ok(())
     }
 
     /// The second half of an unmapping: out of the caller's memory, then out of use.
@@ -296,6 +307,29 @@ impl Xen {
             self.page(number)
         }
     }
+}
+
+/// Does `one` for each element, of `step` bytes, of a call's array; what does not fit in one go goes on later.
+#[inline(always)]
+fn in_turn<V: Vcpu>(
+    vcpu: &mut V,
+    call: &Call<'_>,
+    step: usize,
+    mut one: impl FnMut(&mut V, GuestVirt) -> Result<(), Errno>,
+) -> Outcome {
+    let [_, list, count, ..] = call.args;
+    let (count, step) = (count & 0xffff_ffff, step as u64);
+    for n in 0..count.min(BATCH) {
+        if let Err(errno) = one(vcpu, GuestVirt(list.wrapping_add(n * step))) {
+            return errno.into();
+        }
+    }
+    if count <= BATCH {
+        return Outcome::Done(0);
+    }
+    call.set_argument(vcpu, 1, list.wrapping_add(BATCH * step));
+    call.set_argument(vcpu, 2, count - BATCH);
+    Outcome::Again
 }
 
 fn status(done: Result<(), GrantStatus>) -> i16 {

@@ -252,7 +252,7 @@ impl Machine {
             Hypercall::XEN_VERSION => self.xen_version(vcpu, call),
             Hypercall::SCHED_OP => self.sched_op(cpu, vcpu, host, call),
             Hypercall::SET_TIMER_OP => self.set_timer_op(cpu, host, call),
-            Hypercall::GRANT_TABLE_OP => self.grant_table_op(vcpu, host, call),
+            Hypercall::GRANT_TABLE_OP => self.grant_table_op(cpu, vcpu, host, call),
             _ => self.serve_other_hypercall(cpu, vcpu, host, call),
         }
     }

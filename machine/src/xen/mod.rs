@@ -3,6 +3,7 @@
 //! Ways in: `cpuid` (discovery), `hypercall` (the page and the dispatch), `upcall` (events on their way
 //! to a vCPU). What spans guests (event channels, grants) is in `pvdrivers`, shared through [`Hub`].
 
+mod argpage;
 mod claim;
 pub mod cpuid;
 mod events;
@@ -22,6 +23,7 @@ mod upcall;
 mod vcpu;
 mod version;
 
+pub(crate) use argpage::ArgPages;
 pub use events::deliver_to;
 pub use hub::{Hub, Memories};
 pub use reservation::STEP;

@@ -272,11 +272,13 @@ macro_rules! layouts {
                 $(.field(<$type as $crate::abi::Layout>::SHAPE, [$at64, $at32]))*
                 .finish([$size64, $size32]);
 
+            #[inline]
             fn get(bytes: &[u8], at: usize, width: $crate::abi::Width) -> Self {
                 $name { $($field: $crate::abi::Layout::get(
                     bytes, at + width.pick($at64, $at32), width),)* }
             }
 
+            #[inline]
             fn put(&self, bytes: &mut [u8], at: usize, width: $crate::abi::Width) {
                 $(self.$field.put(bytes, at + width.pick($at64, $at32), width);)*
             }

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 /// Where [`Guest::at`] puts code.
 pub const CODE: u64 = 0x8000;
 /// Where long mode's page tables are: PML4, PDPT, four page directories.
-const TABLES: u64 = 0x10_000;
+pub const TABLES: u64 = 0x10_000;
 
 /// How code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

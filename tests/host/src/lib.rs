@@ -17,6 +17,6 @@ mod rng;
 pub mod xen;
 
 pub use cpu::MockCpu;
-pub use guest::{Guest, Mode, Setup, host_cpuid};
+pub use guest::{Guest, Mode, Setup, TABLES, host_cpuid};
 pub use host::{Call, MockHost};
 pub use rng::Rng;

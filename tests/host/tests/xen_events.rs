@@ -1,10 +1,10 @@
 //! Xen's interface as a guest uses it: events, timers, waiting, vCPUs that come and go, and how a guest stops itself.
 
 use arch::apicpage::{Vectors, offset};
-use arch::{Event, Exit, Nanos, Vcpu, Why};
+use arch::{Event, Exit, Nanos, SysReg, Vcpu, Why};
 use devmodel::apicmsg::{DeliveryMode, Message};
 use host_tests::xen::{ARG, XenGuest};
-use host_tests::{Call, Mode};
+use host_tests::{Call, Mode, TABLES};
 use machine::Activity;
 use pvdrivers::DomId;
 use pvdrivers::abi::shared_info::{SharedInfo, VcpuInfo};
@@ -387,4 +387,70 @@ fn what_waits_for_a_vcpu_is_told() {
     machine::xen::deliver_to(&xen.guest.host, deliver);
     assert_eq!(xen.announce(), [(0, true)]);
     assert_eq!(told(&xen), "apic irr 00 isr 00 ppr 00 inbox true upcall true timer in 69 us");
+}
+
+/// Where [`an_argument_is_where_the_page_tables_lead_now`] has its argument: the second GiB.
+const FAR: u64 = 0x4000_9000;
+
+/// Sends by an argument at [`FAR`]; what is pending, which is taken, or the error.
+fn send_by_far(xen: &mut XenGuest) -> Result<u64, i64> {
+    match xen.call(Hypercall::EVENT_CHANNEL_OP, &[event_channel::EventOp::SEND.0.into(), FAR]) {
+        0 => {
+            let (page, at) = (xen.guest.shared_info(), SharedInfo::of(xen.width).evtchn_pending);
+            let pending = page.read_u64(at).unwrap();
+            page.write(at, 8, 0).unwrap();
+            Ok(pending)
+        }
+        error => Err(error),
+    }
+}
+
+#[test]
+fn an_argument_is_where_the_page_tables_lead_now() {
+    let mut xen = XenGuest::new(Width::Bits64, 1);
+    xen.set_up_events(0xf3);
+    let (first, second) = (xen.bind_ipi(0), xen.bind_ipi(0));
+    xen.guest.store(0x20_9000, 4, first.into());
+    xen.guest.store(0x9000, 4, second.into());
+    // Entries of 2 MiB pages with all that makes a walk short: present, writable, accessed, dirty.
+    let entry = |page: u64| page | 0xe3;
+    for table in [TABLES, TABLES + 0x1000, TABLES + 0x1008] {
+        let now = xen.guest.load(table, 8);
+        xen.guest.store(table, 8, now | 0x20);
+    }
+    let place = TABLES + 0x3000;
+    xen.guest.store(place, 8, entry(0x20_0000));
+    for _ in 0..2 {
+        assert_eq!(send_by_far(&mut xen), Ok(1 << first));
+    }
+    xen.guest.store(place, 8, entry(0));
+    for _ in 0..2 {
+        assert_eq!(send_by_far(&mut xen), Ok(1 << second), "the page is another");
+    }
+    xen.guest.store(place, 8, 0);
+    assert_eq!(send_by_far(&mut xen), Err(Errno::EFAULT.code()), "the page is not there");
+    xen.guest.store(place, 8, entry(0));
+    assert_eq!(send_by_far(&mut xen), Ok(1 << second));
+    // Other tables, with the first page in that place.
+    for (table, value) in [(0, 0x31_1023), (0x1008, 0x31_2023), (0x2000, entry(0x20_0000))] {
+        xen.guest.store(0x31_0000 + table, 8, value);
+    }
+    xen.guest.vcpus[0].set_reg(SysReg::Cr3, 0x31_0000);
+    for _ in 0..2 {
+        assert_eq!(send_by_far(&mut xen), Ok(1 << first), "the tables are others");
+    }
+    xen.guest.vcpus[0].set_reg(SysReg::Cr3, TABLES);
+    assert_eq!(send_by_far(&mut xen), Ok(1 << second));
+    // Of the user's pages the kernel must not read.
+    xen.guest.store(place, 8, entry(0) | 4);
+    for table in [TABLES, TABLES + 0x1008] {
+        let now = xen.guest.load(table, 8);
+        xen.guest.store(table, 8, now | 4);
+    }
+    for _ in 0..2 {
+        assert_eq!(send_by_far(&mut xen), Ok(1 << second));
+    }
+    let cr4 = xen.guest.vcpus[0].reg(SysReg::Cr4);
+    xen.guest.vcpus[0].set_reg(SysReg::Cr4, cr4 | arch::control::cr4::SMAP);
+    assert_eq!(send_by_far(&mut xen), Err(Errno::EFAULT.code()), "SMAP");
 }
