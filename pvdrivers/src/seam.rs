@@ -15,6 +15,13 @@ impl DomId {
     pub const SELF: DomId = DomId(0x7ff0);
     /// Numbers below this are domains (`DOMID_FIRST_RESERVED`).
     pub const FIRST_RESERVED: u16 = 0x7ff0;
+
+    /// Its place among all guests by number, if none of those before it is missing: numbers go up from 1.
+    #[must_use]
+    #[inline]
+    pub const fn place(self) -> usize {
+        (self.0 as usize).wrapping_sub(1)
+    }
 }
 
 /// An event-channel port of one domain (`evtchn_port_t`). 0 is never a valid one.

@@ -86,15 +86,37 @@ impl<K: Ord, V> SortedMap<K, V> {
         self.0.get_mut(place).map(|(_, value)| value)
     }
 
-    /// As [`get_mut`](SortedMap::get_mut), where `key` most likely stands at `place`.
+    /// As [`get`](SortedMap::get), where `key` most likely stands at `place`.
     #[must_use]
     #[inline]
+    pub fn get_near(&self, place: usize, key: &K) -> Option<&V> {
+        match self.0.get(place) {
+            Some((found, value)) if found == key => Some(value),
+            _ => self.get_far(key),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_far(&self, key: &K) -> Option<&V> {
+        self.get(key)
+    }
+
+    /// As [`get_mut`](SortedMap::get_mut), where `key` most likely stands at `place`.
+    #[must_use]
+    #[inline(always)]
     pub fn get_mut_near(&mut self, place: usize, key: &K) -> Option<&mut V> {
         let place = match self.0.get(place) {
             Some((found, _)) if found == key => place,
-            _ => self.find(key).ok()?,
+            _ => self.find_far(key)?,
         };
         self.0.get_mut(place).map(|(_, value)| value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_far(&self, key: &K) -> Option<usize> {
+        self.find(key).ok()
     }
 
     /// Whether `key` is there.
@@ -198,6 +220,7 @@ mod tests {
                 }
             }
             assert_eq!((map.get(&key), map.len()), (model.get(&key), model.len()));
+            assert_eq!(map.get_near(other.into(), &key), model.get(&key));
             assert_eq!(map.get_mut_near(other.into(), &key), model.get_mut(&key));
             assert!(map.iter().eq(model.iter()));
         }

@@ -105,7 +105,7 @@ impl Frames for Memories {
     fn page(&self, dom: DomId, frame: u64) -> Option<SharedPage> {
         let at = GuestPhys(frame.checked_mul(4096)?);
         let memories = self.rams.lock();
-        let (ram, holes) = memories.get(&dom)?;
+        let (ram, holes) = memories.get_near(dom.place(), &dom)?;
         ram.page(at).filter(|_| !holes.is_absent(at))
     }
 

@@ -34,7 +34,33 @@ pub(super) struct Held {
 
 impl GrantTables {
     /// Begins the use of a grant. [`release`](GrantTables::release) ends it.
+    #[inline(always)]
     pub(super) fn acquire(
+        &mut self,
+        wanted: &Use,
+        frames: &impl Frames,
+    ) -> Result<Held, GrantStatus> {
+        let table = self.table(wanted.owner)?;
+        if !is_first(table, wanted) {
+            return self.acquire_more(wanted, frames);
+        }
+        let held = begin(table, wanted, frames)?;
+        let Use { reference, user, write, .. } = *wanted;
+        let (readers, writers) = if write { (0, 1) } else { (1, 0) };
+        let Held { page, frame, bytes } = held;
+        let part = bytes != WHOLE;
+        let onward = None;
+        let active = Active { reference, user, readers, writers, page, frame, bytes, part, onward };
+        if table.activate(active).is_none() {
+            table.settle(reference);
+            return Err(GrantStatus::NO_SPACE);
+        }
+        Ok(held)
+    }
+
+    /// As [`acquire`](GrantTables::acquire), of a grant that is in use already, is passed on, or cannot be had.
+    #[inline(never)]
+    pub(super) fn acquire_more(
         &mut self,
         wanted: &Use,
         frames: &impl Frames,
@@ -54,26 +80,10 @@ impl GrantTables {
                 return Err(GrantStatus::GENERAL_ERROR);
             }
         }
-        let passed_on = match &old {
-            Some(old) => old.onward.is_some(),
-            None => !mapping && table.shared.is_onward(reference),
-        };
+        // What is not in use comes here only where it is passed on.
+        let passed_on = old.is_none_or(|old| old.onward.is_some());
         if passed_on && !onward {
             return Err(GrantStatus::GENERAL_ERROR);
-        }
-        if old.is_none() && !passed_on {
-            let held = begin(table, wanted, frames)?;
-            let (readers, writers) = if write { (0, 1) } else { (1, 0) };
-            let Held { page, frame, bytes } = held;
-            let part = bytes != WHOLE;
-            let onward = None;
-            let active =
-                Active { reference, user, readers, writers, page, frame, bytes, part, onward };
-            if table.activate(active).is_none() {
-                table.settle(reference);
-                return Err(GrantStatus::NO_SPACE);
-            }
-            return Ok(held);
         }
         if old.is_none_or(|old| write && old.writers == 0) {
             mark(table, wanted, old.is_some())?;
@@ -97,19 +107,15 @@ impl GrantTables {
     }
 
     /// Begins a use that ends by [`settle`](super::table::Table::settle) before anybody else sees
-    /// the table: marked, but not counted. `None`: it takes [`acquire`](GrantTables::acquire).
+    /// the table: marked, but not counted. `None`: it takes [`acquire_more`](GrantTables::acquire_more).
+    #[inline]
     pub(super) fn touch(
         &mut self,
         wanted: &Use,
         frames: &impl Frames,
     ) -> Result<Option<Held>, GrantStatus> {
-        let Use { owner, reference, .. } = *wanted;
-        let table = self.table(owner)?;
-        let plain = !table.dying
-            && reference < table.shared.entries()
-            && table.active(reference).is_none()
-            && !table.shared.is_onward(reference);
-        if !plain {
+        let table = self.table(wanted.owner)?;
+        if !is_first(table, wanted) {
             return Ok(None);
         }
         begin(table, wanted, frames).map(Some)
@@ -186,13 +192,19 @@ impl GrantTables {
     }
 
     /// Ends a use that [`acquire`](GrantTables::acquire) began.
+    #[inline]
     pub(super) fn release(&mut self, owner: DomId, reference: u32, write: bool) {
-        let mut next = Some((owner, reference));
-        // Two at most: a grant that is passed on points to a page.
-        for _ in 0..2 {
-            let Some((owner, reference)) = next else { return };
-            let Ok(table) = self.table(owner) else { return };
-            next = table.release(reference, write);
+        let Ok(table) = self.table(owner) else { return };
+        if let Some((owner, reference)) = table.release(reference, write) {
+            self.release_onward(owner, reference, write);
+        }
+    }
+
+    /// As [`release`](GrantTables::release), of what was passed on: it is a page.
+    #[inline(never)]
+    fn release_onward(&mut self, owner: DomId, reference: u32, write: bool) {
+        if let Ok(table) = self.table(owner) {
+            table.release(reference, write);
         }
     }
 }
@@ -200,8 +212,19 @@ impl GrantTables {
 /// First and last byte of what most grants are for.
 const WHOLE: (u16, u16) = (0, 4096);
 
-/// Marks a grant as used. Not marked where that fails.
-fn mark(table: &mut Table, wanted: &Use, held: bool) -> Result<(), GrantStatus> {
+/// Whether a grant can be had, is not in use, and is not passed on: what most uses find.
+#[inline(always)]
+fn is_first(table: &Table, wanted: &Use) -> bool {
+    let Use { reference, mapping, .. } = *wanted;
+    !table.dying
+        && reference < table.shared.entries()
+        && table.active(reference).is_none()
+        && (mapping || !table.shared.is_onward(reference))
+}
+
+/// Marks a grant as used, and says what it grants. Not marked where that fails.
+#[inline(always)]
+fn mark(table: &mut Table, wanted: &Use, held: bool) -> Result<Granted, GrantStatus> {
     let Use { reference, user, write, mapping, .. } = *wanted;
     let marked = table.shared.mark(reference, user, write, mapping, held);
     if marked.is_err() && table.shared.version == Version::V2 {
@@ -211,19 +234,19 @@ fn mark(table: &mut Table, wanted: &Use, held: bool) -> Result<(), GrantStatus> 
 }
 
 /// Begins the first use of a grant that is not passed on: marks it, and then finds its page. Not marked where
-/// that fails. What most uses of grants come by: nothing is copied on the way, which saves 150 instructions.
+/// that fails. What most uses of grants come by.
+#[inline(always)]
 fn begin(table: &mut Table, wanted: &Use, frames: &impl Frames) -> Result<Held, GrantStatus> {
-    mark(table, wanted, false)?;
-    let found = match table.shared.granted(wanted.reference) {
+    let found = match mark(table, wanted, false)? {
         // It became a part of a page since it was marked.
-        Some(Granted::Page(_, first, end)) if wanted.mapping && (first, end) != WHOLE => {
+        Granted::Page(_, first, end) if wanted.mapping && (first, end) != WHOLE => {
             Err(GrantStatus::GENERAL_ERROR)
         }
-        Some(Granted::Page(frame, first, end)) => match frames.page(wanted.owner, frame) {
+        Granted::Page(frame, first, end) => match frames.page(wanted.owner, frame) {
             Some(page) => Ok(Held { page, frame, bytes: (first, end) }),
             None => Err(GrantStatus::BAD_PAGE),
         },
-        _ => Err(GrantStatus::GENERAL_ERROR),
+        Granted::Onward(..) => Err(GrantStatus::GENERAL_ERROR),
     };
     found.inspect_err(|_| table.settle(wanted.reference))
 }

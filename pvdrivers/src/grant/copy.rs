@@ -34,6 +34,7 @@ impl GrantTables {
     /// `PERMISSION_DENIED`: a frame of another domain. `BAD_DOMAIN`, `BAD_GNTREF`, `BAD_PAGE`.
     /// `BAD_COPY_ARG`: bytes beyond a page. `GENERAL_ERROR`: not granted for this, or bytes outside
     /// the part that is.
+    #[inline(always)]
     pub fn copy(
         &mut self,
         caller: DomId,
@@ -88,7 +89,8 @@ impl GrantTables {
         if !is_grant {
             return Err(GrantStatus::PERMISSION_DENIED);
         }
-        if self.tables.contains_key(&dom) { Ok(dom) } else { Err(GrantStatus::BAD_DOMAIN) }
+        let is_there = self.tables.get_near(dom.place(), &dom).is_some();
+        if is_there { Ok(dom) } else { Err(GrantStatus::BAD_DOMAIN) }
     }
 
     /// Takes hold of a side; `grant` says that it is one, and whether it will be written.
@@ -108,7 +110,7 @@ impl GrantTables {
         let wanted = Use { owner, reference, user: caller, write, mapping: false, onward: true };
         let (held, hold) = match self.touch(&wanted, frames)? {
             Some(held) => (held, Hold::Marked(owner, reference)),
-            None => (self.acquire(&wanted, frames)?, Hold::Counted(owner, reference, write)),
+            None => (self.acquire_more(&wanted, frames)?, Hold::Counted(owner, reference, write)),
         };
         Ok(Side { page: held.page, bytes: held.bytes, hold })
     }

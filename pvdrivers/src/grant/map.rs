@@ -56,6 +56,7 @@ impl GrantTables {
     /// handle free. `BAD_PAGE`: the granted frame is no RAM. `GENERAL_ERROR`: a kind that HVM
     /// guests do not have, not granted to the caller or not for writing, part of a page, in use by
     /// another domain, its owner is going away.
+    #[inline(always)]
     pub fn map(
         &mut self,
         caller: DomId,

@@ -184,10 +184,9 @@ impl GrantTables {
         self.tables.keys().copied()
     }
 
+    #[inline(always)]
     fn table(&mut self, dom: DomId) -> Result<&mut Table, GrantStatus> {
-        // Numbers go up from 1 and mostly without gaps.
-        let place = usize::from(dom.0).wrapping_sub(1);
-        self.tables.get_mut_near(place, &dom).ok_or(GrantStatus::BAD_DOMAIN)
+        self.tables.get_mut_near(dom.place(), &dom).ok_or(GrantStatus::BAD_DOMAIN)
     }
 
     /// The domain that an argument names, if `caller` may look at its table.

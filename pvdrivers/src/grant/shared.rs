@@ -8,7 +8,8 @@ use crate::abi::grant_table::{
 };
 use alloc::vec::Vec;
 use arch::SharedPage;
-use core::sync::atomic::{Ordering::SeqCst, fence};
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicU64, fence};
 
 /// The layout of the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,40 @@ pub(super) enum Granted {
     Page(u64, u16, u16),
     /// What another domain granted to the owner.
     Onward(DomId, u32),
+}
+
+/// What an entry's flags and grantee must be for a use of it: one comparison.
+#[derive(Clone, Copy)]
+struct Terms {
+    mask: u32,
+    value: u32,
+}
+
+impl Terms {
+    /// For a page; see [`Shared::mark`].
+    #[inline(always)]
+    fn new(user: DomId, write: bool, mapping: bool, held: bool) -> Terms {
+        let readonly = if write { GTF_READONLY } else { 0 };
+        if held {
+            return Terms { mask: readonly.into(), value: 0 };
+        }
+        let kind = if mapping { GTF_TYPE_MASK | GTF_SUB_PAGE } else { GTF_TYPE_MASK };
+        Terms {
+            mask: u32::from(u16::MAX) << 16 | u32::from(kind | readonly),
+            value: u32::from(user.0) << 16 | u32::from(GTF_PERMIT_ACCESS),
+        }
+    }
+
+    /// The same for a grant that is passed on.
+    fn onward(self) -> Terms {
+        let value = self.value ^ u32::from(GTF_PERMIT_ACCESS ^ GTF_TRANSITIVE);
+        if self.mask & u32::from(GTF_TYPE_MASK) == 0 { self } else { Terms { value, ..self } }
+    }
+
+    #[inline(always)]
+    fn fit(self, header: u32) -> bool {
+        header & self.mask == self.value
+    }
 }
 
 /// The shared pages of one table.
@@ -61,6 +96,13 @@ impl Shared {
         Some((*self.frames.get(at / PAGE)?, at % PAGE))
     }
 
+    /// An entry of version 1: one word.
+    #[inline]
+    fn entry_v1(&self, reference: u32) -> Option<&'static AtomicU64> {
+        let at = reference as usize * ENTRY_V1_SIZE;
+        self.frames.get(at / PAGE)?.words(at % PAGE, ENTRY_V1_SIZE)?.first()
+    }
+
     /// Page and offset of the word with the hypervisor's flags.
     pub fn status_place(&self, reference: u32) -> Option<(SharedPage, usize)> {
         match self.version {
@@ -72,27 +114,28 @@ impl Shared {
         }
     }
 
-    /// Flags and grantee of an entry, in one read.
-    fn header(&self, reference: u32) -> Option<(u16, DomId)> {
+    /// Flags and, from bit 16 on, the grantee of an entry, in one read.
+    fn header(&self, reference: u32) -> Option<u32> {
         let (page, at) = self.place(reference)?;
-        let word = page.read_u32(at)?;
-        Some((word as u16, DomId((word >> 16) as u16)))
+        page.read_u32(at)
+    }
+
+    /// The kind of an entry.
+    fn kind(&self, reference: u32) -> Option<u16> {
+        Some(self.header(reference)? as u16 & GTF_TYPE_MASK)
     }
 
     /// Whether an entry passes another domain's grant on.
     pub fn is_onward(&self, reference: u32) -> bool {
-        self.version == Version::V2
-            && self
-                .header(reference)
-                .is_some_and(|(flags, _)| flags & GTF_TYPE_MASK == GTF_TRANSITIVE)
+        self.version == Version::V2 && self.kind(reference) == Some(GTF_TRANSITIVE)
     }
 
     /// Whether an entry grants a page.
     pub fn is_access(&self, reference: u32) -> bool {
-        self.header(reference).is_some_and(|(flags, _)| flags & GTF_TYPE_MASK == GTF_PERMIT_ACCESS)
+        self.kind(reference) == Some(GTF_PERMIT_ACCESS)
     }
 
-    /// What an entry grants. Read after [`mark`](Shared::mark), before which it may change.
+    /// What an entry grants. Until it is marked it may change.
     pub fn granted(&self, reference: u32) -> Option<Granted> {
         let (page, at) = self.place(reference)?;
         let whole = |frame| Granted::Page(frame, 0, PAGE as u16);
@@ -112,12 +155,13 @@ impl Shared {
         Some(Granted::Page(frame, first, first.saturating_add(length).min(PAGE as u16)))
     }
 
-    /// Marks an entry as in use, so that its owner does not take it back. An entry that `held` says
-    /// is in use already is not asked again for whom it is. Whole pages only for a `mapping`.
+    /// Marks an entry as in use, so that its owner does not take it back, and says what it granted then. An entry that
+    /// `held` says is in use already is not asked again for whom it is. Whole pages only for a `mapping`.
     ///
     /// # Errors
     /// `GENERAL_ERROR`: not granted, not for `user`, not for writing, or changed too often
     /// meanwhile.
+    #[inline(always)]
     pub fn mark(
         &self,
         reference: u32,
@@ -125,69 +169,73 @@ impl Shared {
         write: bool,
         mapping: bool,
         held: bool,
-    ) -> Result<(), GrantStatus> {
-        let refused = GrantStatus::GENERAL_ERROR;
-        let fits = |flags: u16, dom: DomId| {
-            let mask = if mapping { GTF_TYPE_MASK | GTF_SUB_PAGE } else { GTF_TYPE_MASK };
-            let onward = self.version == Version::V2 && !mapping;
-            let kind = flags & mask == GTF_PERMIT_ACCESS
-                || (onward && flags & GTF_TYPE_MASK == GTF_TRANSITIVE);
-            (held || (kind && dom == user)) && !(write && flags & GTF_READONLY != 0)
-        };
+    ) -> Result<Granted, GrantStatus> {
+        let terms = Terms::new(user, write, mapping, held);
         let bits = if write { GTF_READING | GTF_WRITING } else { GTF_READING };
-        let marked = match self.version {
-            Version::V1 => self.mark_in_entry(reference, bits, fits),
-            Version::V2 => self.mark_in_status(reference, bits, fits),
+        let granted = match self.version {
+            Version::V1 => self.mark_in_entry(reference, bits, terms),
+            Version::V2 => self.mark_in_status(reference, bits, terms, mapping),
         };
-        // What the entry grants is read only now.
-        fence(SeqCst);
-        if marked == Some(true) { Ok(()) } else { Err(refused) }
+        granted.ok_or(GrantStatus::GENERAL_ERROR)
     }
 
-    /// Version 1: flags and grantee change together, or not at all.
-    fn mark_in_entry(
-        &self,
-        reference: u32,
-        bits: u16,
-        fits: impl Fn(u16, DomId) -> bool,
-    ) -> Option<bool> {
-        let (page, at) = self.place(reference)?;
+    /// Version 1: an entry is one word. Flags, grantee and frame change together, or not at all.
+    #[inline(always)]
+    fn mark_in_entry(&self, reference: u32, bits: u16, terms: Terms) -> Option<Granted> {
+        let entry = self.entry_v1(reference)?;
         for _ in 0..MARK_TRIES {
-            let word = page.read_u32(at)?;
-            if !fits(word as u16, DomId((word >> 16) as u16)) {
-                return Some(false);
+            let word = entry.load(Relaxed);
+            if !terms.fit(word as u32) {
+                return None;
             }
-            let marked = word | u32::from(bits);
-            if page.compare_exchange(at, 4, word.into(), marked.into()).ok()? {
-                return Some(true);
+            let marked = word | u64::from(bits);
+            if entry.compare_exchange(word, marked, SeqCst, Relaxed).is_ok() {
+                return Some(Granted::Page(word >> 32, 0, PAGE as u16));
             }
         }
-        Some(false)
+        None
     }
 
-    /// Version 2: mark, then look whether it still is so.
+    /// Version 2: mark, then look whether it still is so. Not for a `mapping`, a grant that is passed on will do.
+    #[inline(never)]
     fn mark_in_status(
         &self,
         reference: u32,
         bits: u16,
-        fits: impl Fn(u16, DomId) -> bool,
-    ) -> Option<bool> {
-        let (flags, dom) = self.header(reference)?;
-        if !fits(flags, dom) {
-            return Some(false);
+        terms: Terms,
+        mapping: bool,
+    ) -> Option<Granted> {
+        let fits = |header| terms.fit(header) || (!mapping && terms.onward().fit(header));
+        if !fits(self.header(reference)?) {
+            return None;
         }
         let (page, at) = self.status_place(reference)?;
         page.fetch_or(at, 2, bits.into()).ok()?;
         fence(SeqCst);
-        let (flags, dom) = self.header(reference)?;
-        Some(fits(flags, dom))
+        let header = self.header(reference)?;
+        // What the entry grants is read only now.
+        fence(SeqCst);
+        fits(header).then(|| self.granted(reference))?
     }
 
     /// Takes marks away.
+    #[inline]
     pub fn unmark(&self, reference: u32, bits: u16) {
+        // The user's last accesses come before the owner may use the page for something else.
+        fence(SeqCst);
+        match self.version {
+            Version::V1 => {
+                if let Some(entry) = self.entry_v1(reference) {
+                    entry.fetch_and(!u64::from(bits), SeqCst);
+                }
+            }
+            Version::V2 => self.unmark_status(reference, bits),
+        }
+    }
+
+    #[inline(never)]
+    fn unmark_status(&self, reference: u32, bits: u16) {
         if let Some((page, at)) = self.status_place(reference) {
-            // The user's last accesses come before the owner may use the page for something else.
-            fence(SeqCst);
             let _ = page.fetch_clear(at, 2, bits.into());
         }
     }

@@ -25,6 +25,7 @@ impl<T> Slab<T> {
     }
 
     /// Puts a value somewhere. `None` where no place or no memory is left.
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Option<u32> {
         let number = match self.free {
             Some(number) => {
@@ -48,6 +49,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes a value out.
+    #[inline]
     pub fn remove(&mut self, number: u32) -> Option<T> {
         let place = self.places.get_mut(number as usize)?;
         if matches!(place, Place::Free(_)) {
@@ -61,6 +63,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    #[inline]
     pub fn get(&self, number: u32) -> Option<&T> {
         match self.places.get(number as usize)? {
             Place::Used(value) => Some(value),
@@ -68,6 +71,7 @@ impl<T> Slab<T> {
         }
     }
 
+    #[inline]
     pub fn get_mut(&mut self, number: u32) -> Option<&mut T> {
         match self.places.get_mut(number as usize)? {
             Place::Used(value) => Some(value),

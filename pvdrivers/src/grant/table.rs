@@ -120,6 +120,7 @@ impl Table {
         Ok(())
     }
 
+    #[inline]
     pub fn active(&self, reference: u32) -> Option<&Active> {
         let place = self.index.get(reference as usize)?.checked_sub(1)?;
         self.active.get(place)
@@ -131,6 +132,7 @@ impl Table {
     }
 
     /// Notes a grant as in use. `None` where no memory is left.
+    #[inline(always)]
     pub fn activate(&mut self, active: Active) -> Option<()> {
         let slot = self.index.get_mut(active.reference as usize)?;
         *slot = self.active.insert(active)? + 1;
@@ -143,19 +145,27 @@ impl Table {
     }
 
     /// One user fewer. Where it was the last, what to release of the grant that was passed on.
+    #[inline]
     pub fn release(&mut self, reference: u32, write: bool) -> Option<(DomId, u32)> {
         let active = self.active_mut(reference)?;
         let count = if write { &mut active.writers } else { &mut active.readers };
         *count = count.saturating_sub(1);
-        let Active { onward, .. } = *active;
-        self.settle(reference);
+        let Active { onward, readers, writers, .. } = *active;
+        self.settle_as(reference, readers, writers);
         onward
     }
 
-    /// Lets a grant's marks say what is true: after a release, and after an attempt that failed.
+    /// Lets a grant's marks say what is true: after an attempt that failed, and behind a use that was not counted.
+    #[inline(never)]
     pub fn settle(&mut self, reference: u32) {
         let (readers, writers) =
             self.active(reference).map_or((0, 0), |active| (active.readers, active.writers));
+        self.settle_as(reference, readers, writers);
+    }
+
+    /// Lets a grant's marks say that it has so many users; without any it is not in use any more.
+    #[inline]
+    fn settle_as(&mut self, reference: u32, readers: u32, writers: u32) {
         if writers > 0 {
             return;
         }
