@@ -234,6 +234,7 @@ impl<F: Format> Slat<F> {
     ///
     /// # Errors
     /// [`SlatError`].
+    #[inline]
     pub fn map(
         &mut self,
         store: &mut impl FrameStore,
@@ -246,15 +247,23 @@ impl<F: Format> Slat<F> {
             return Err(SlatError::Misaligned);
         }
         let offset = range.from.0.wrapping_sub(to.0);
-        self.change(store, range, Change::Map { offset, perm, memory })
+        let change = Change::Map { offset, perm, memory };
+        match self.change_page(store, range, change) {
+            Some(flush) => Ok(flush),
+            None => self.change(store, range, change),
+        }
     }
 
     /// Removes what is mapped in `range`. Large pages that stick out are split.
     ///
     /// # Errors
     /// [`SlatError`].
+    #[inline]
     pub fn unmap(&mut self, store: &mut impl FrameStore, range: Range) -> Result<Flush, SlatError> {
-        self.change(store, range, Change::Unmap)
+        match self.change_page(store, range, Change::Unmap) {
+            Some(flush) => Ok(flush),
+            None => self.change(store, range, Change::Unmap),
+        }
     }
 
     /// Sets the rights of what is mapped in `range`; holes stay holes. Without rights, unmaps.
@@ -316,6 +325,23 @@ impl<F: Format> Slat<F> {
         self.free_tree(store, self.root, 4);
     }
 
+    /// The short way of who changes single pages whose tables are there. `None`: it takes [`change`](Slat::change).
+    #[inline(always)]
+    fn change_page(
+        &self,
+        store: &mut impl FrameStore,
+        range: Range,
+        change: Change,
+    ) -> Option<Flush> {
+        let at = range.from.0;
+        if range.bytes != PAGE_SIZE || at & (PAGE_SIZE - 1) != 0 || at >= LIMIT {
+            return None;
+        }
+        let slot = self.small_slot(store, at)?;
+        Some(self.replace(store, slot, 1, at, change))
+    }
+
+    #[inline(never)]
     fn change(
         &mut self,
         store: &mut impl FrameStore,
@@ -331,12 +357,6 @@ impl<F: Format> Slat<F> {
         }
         let mut at = range.from.0;
         let mut flush = Flush::No;
-        // The short way of who changes single pages whose tables are there.
-        if range.bytes == PAGE_SIZE
-            && let Some(slot) = self.small_slot(store, at)
-        {
-            return Ok(self.replace(store, slot, 1, at, change));
-        }
         while at < end {
             let (size, step) = self.change_one(store, at, end, change)?;
             flush = flush | step;
@@ -392,7 +412,7 @@ impl<F: Format> Slat<F> {
     }
 
     /// The slot of a small page whose tables are there.
-    #[inline]
+    #[inline(always)]
     fn small_slot(&self, store: &impl FrameStore, at: u64) -> Option<Slot> {
         let mut table = self.root;
         for level in (2..=4).rev() {
@@ -439,7 +459,7 @@ impl<F: Format> Slat<F> {
     }
 
     /// Replaces the slot of `at` by what a change makes of it, and gives back a table that hung there.
-    #[inline]
+    #[inline(always)]
     fn replace(
         &self,
         store: &mut impl FrameStore,
@@ -469,7 +489,7 @@ impl<F: Format> Slat<F> {
     }
 
     /// What a change makes of an entry of `at`. A hole stays one, but for what is mapped there.
-    #[inline]
+    #[inline(always)]
     fn changed(&self, old: u64, level: u32, at: u64, change: Change) -> u64 {
         let format = &self.format;
         let size = PageSize::of_level(level);

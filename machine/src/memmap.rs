@@ -100,6 +100,9 @@ pub struct MemMap {
     a20: bool,
     /// The part of the VGA window that shows video memory straight.
     vga_direct: Option<DirectMap>,
+    // Derived
+    /// Nothing is below, from the end of RAM on: the first device, or the firmware.
+    devices: u64,
 }
 
 impl MemMap {
@@ -117,6 +120,7 @@ impl MemMap {
             windows: Windows::default(),
             a20: true,
             vga_direct: None,
+            devices: IOAPIC.min(HIGH_RAM - rom_bytes),
         }
     }
 
@@ -151,6 +155,9 @@ impl MemMap {
         }
         if at >= HIGH_RAM {
             return if at - HIGH_RAM < self.high_ram { Region::Ram } else { Region::Hole };
+        }
+        if at < self.devices {
+            return Region::Hole;
         }
         let inside = |start: u64, bytes: u64| {
             (start != 0 && at >= start && at - start < bytes).then(|| at - start)
@@ -262,6 +269,9 @@ impl MemMap {
     /// Moves PCI memory windows.
     pub fn set_windows<H: Host>(&mut self, windows: Windows, host: &H) {
         let old = core::mem::replace(&mut self.windows, windows);
+        let starts = [windows.lfb, windows.vga_registers, windows.xen].into_iter();
+        let starts = starts.chain(windows.nics.map(|(start, _)| start)).filter(|start| *start != 0);
+        self.devices = starts.fold(IOAPIC.min(HIGH_RAM - self.rom_bytes), u64::min);
         if old.lfb == windows.lfb {
             return;
         }

@@ -23,6 +23,12 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether tables are in limbo.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        !self.limbo.is_empty()
+    }
+
     /// Gives back the tables in limbo. Every CPU that runs the guest has flushed since they were taken out.
     pub fn flushed(&mut self) {
         while let Some(table) = self.limbo.pop() {
@@ -257,6 +263,7 @@ impl Frames {
     /// Where the RAM at `gpa` is, and how many of the `bytes` from there on are in one piece. `None` for the
     /// place where pages were given back; nothing where not all is RAM.
     #[must_use]
+    #[inline]
     pub fn locate(&self, gpa: GuestPhys, bytes: u64) -> Option<(Option<HostPhys>, u64)> {
         let end = gpa.0.checked_add(bytes)?;
         let low = end <= self.low_bytes;
@@ -268,6 +275,12 @@ impl Frames {
             let start = high.map_or(self.low.0 + gpa.0, |offset| self.high.0 + offset);
             return Some((Some(HostPhys(start)), bytes));
         }
+        self.locate_piece(gpa, bytes)
+    }
+
+    /// As [`locate`](Frames::locate), of RAM that is in pieces.
+    #[inline(never)]
+    fn locate_piece(&self, gpa: GuestPhys, bytes: u64) -> Option<(Option<HostPhys>, u64)> {
         let Some((first, mut run)) = window::find(self.window + gpa.0) else {
             // It was never touched.
             let page = layout::PAGE - gpa.page_offset();

@@ -26,7 +26,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering}
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use arch::slat::{Flush, Range, Slat, SlatError};
+use arch::slat::{Flush, MemType, Range, Slat, SlatError};
 use arch::{GuestPhys, Perm, Why};
 use devmodel::blk::BlkRequest;
 use machine::host::{Backed, Backing, DiskAnswer, DiskData, Output};
@@ -348,7 +348,7 @@ impl<B: Backend> Domain<B> {
         let stale = |slot: &Slot<B>| {
             slot.running.load(Ordering::Acquire) && slot.flush.load(Ordering::Acquire)
         };
-        if !self.slots.iter().any(stale) {
+        if store.waits() && !self.slots.iter().any(stale) {
             store.flushed();
         }
         // Under the lock: who comes next must see that the flush is still to be done.
@@ -472,18 +472,21 @@ impl<B: Backend> Host for Domain<B> {
     }
 
     fn map(&self, gpa: GuestPhys, bytes: u64, backing: Backing, perm: Perm) -> bool {
-        let (frames, backing) = match backing {
-            Backing::Foreign(owner, at) => match sched::domain::<B>(owner.0.into()) {
-                Some(other) => {
-                    // It may be owed; where it was given back nothing is mapped.
-                    let _ = other.frames.provide(at);
-                    (&other.frames, Backing::RamAt(at))
-                }
-                None => return false,
-            },
-            own => (&self.frames, own),
+        let done = if let Backing::Foreign(owner, at) = backing {
+            let Some(other) = sched::domain::<B>(owner.0.into()) else { return false };
+            // It may be owed; where it was given back nothing is mapped.
+            let _ = other.frames.provide(at);
+            let range = Range { from: gpa, bytes };
+            match other.frames.locate(at, bytes) {
+                Some((Some(to), run)) if run == bytes => self
+                    .with_slat(|slat, store| slat.map(store, range, to, perm, MemType::WriteBack)),
+                Some((None, run)) if run == bytes => return true,
+                _ => Err(SlatError::OutOfRange),
+            }
+        } else {
+            let frames = &self.frames;
+            self.with_slat(|slat, store| frames.map(slat, store, gpa, bytes, backing, perm))
         };
-        let done = self.with_slat(|slat, store| frames.map(slat, store, gpa, bytes, backing, perm));
         match done {
             Ok(()) => true,
             Err(error) => {

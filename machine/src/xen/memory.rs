@@ -213,6 +213,7 @@ impl Machine {
 
     /// Whether a page of someone else's may be mapped there: device registers and firmware stay where they
     /// are.
+    #[inline]
     pub(crate) fn is_free(&self, at: GuestPhys) -> bool {
         let free = match self.memmap.lock().find(at) {
             Region::Ram | Region::Hole => true,
