@@ -24,8 +24,8 @@ pub struct SvmVcpu {
     /// Entry and exit have more to do than to switch: something below is not at rest, a flush is
     /// due, or the vCPU is on no CPU. Whatever changes any of that calls [`SvmVcpu::settle`].
     unrest: bool,
-    /// Of that, an interrupt that is pending is all.
-    interrupt_alone: bool,
+    /// Of that, a flush and an interrupt are not all. False where nothing is.
+    strange: bool,
     /// EVENTINJ for the next entry.
     pending: u64,
     /// What the last exit was, where its code does not say it.
@@ -55,7 +55,7 @@ impl SvmVcpu {
             vmcb,
             host: HostArea::NONE,
             unrest: true,
-            interrupt_alone: false,
+            strange: true,
             pending: 0,
             given: None,
             clean: if caps.has(Features::VMCB_CLEAN) { CLEAN } else { 0 },
@@ -186,9 +186,9 @@ impl SvmVcpu {
     /// Notes what the next entry and exit have to do.
     #[inline]
     fn settle(&mut self) {
-        let rest = !self.windows.busy() && self.host != HostArea::NONE && !self.vmcb.is_flush_due();
-        self.unrest = !rest || self.pending != 0;
-        self.interrupt_alone = rest && inject::is_interrupt(self.pending);
+        let other = self.pending != 0 && !inject::is_interrupt(self.pending);
+        self.strange = other || self.windows.busy() || self.host == HostArea::NONE;
+        self.unrest = self.strange || self.pending != 0 || self.vmcb.is_flush_due();
     }
 
     /// What comes between exit and decoding: saves what the VMCB will not keep. False: it was ours
@@ -218,10 +218,10 @@ impl SvmVcpu {
 
     #[inline]
     fn prepare_entry(&mut self) {
-        if self.interrupt_alone {
-            self.vmcb.deliver(self.pending as u8);
-        } else {
+        if self.strange {
             self.prepare_strange_entry();
+        } else if self.pending != 0 {
+            self.vmcb.deliver(self.pending as u8);
         }
     }
 
@@ -243,12 +243,12 @@ impl SvmVcpu {
     /// `delivery`: EXITINTINFO. False: the exit was ours alone.
     #[inline]
     fn finish_entry(&mut self, delivery: u64) -> bool {
-        let plain = self.interrupt_alone && !inject::is_valid(delivery);
-        if plain && !self.vmcb.is_interrupt_waiting() {
-            (self.pending, self.unrest) = (0, false);
-            return true;
+        if self.strange || inject::is_valid(delivery) || self.vmcb.is_interrupt_waiting() {
+            return self.finish_strange_entry(delivery);
         }
-        self.finish_strange_entry(delivery)
+        self.vmcb.flushed();
+        (self.pending, self.unrest) = (0, false);
+        true
     }
 
     /// As [`SvmVcpu::finish_entry`], of all other entries, and where a delivery is to be repeated.
@@ -494,7 +494,7 @@ impl Vcpu for SvmVcpu {
         };
         // What rests again is seen at the next exit.
         let interrupt = event.is_some_and(|event| event.kind == EventKind::Interrupt);
-        self.interrupt_alone = interrupt && !self.unrest;
+        self.strange |= !interrupt;
         self.unrest = true;
     }
 
@@ -521,7 +521,7 @@ impl Vcpu for SvmVcpu {
 
     fn flush_tlb(&mut self) {
         self.vmcb.flush(self.caps.has(Features::FLUSH_BY_ASID));
-        (self.unrest, self.interrupt_alone) = (true, false);
+        self.unrest = true;
     }
 }
 

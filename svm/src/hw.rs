@@ -106,6 +106,9 @@ pub(crate) struct HostArea(HostPhys);
 impl HostArea {
     /// On no CPU.
     pub(crate) const NONE: HostArea = HostArea(HostPhys(0));
+    /// On a CPU that there is not.
+    #[cfg(test)]
+    pub(crate) const SCRIPTED: HostArea = HostArea(HostPhys(0x2000));
 }
 
 /// Registers that the host does not use, so that they are switched with the vCPU.

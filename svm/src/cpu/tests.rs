@@ -42,7 +42,9 @@ fn vcpu(features: Features) -> SvmVcpu {
     };
     let none = HostPhys(0);
     let vmcb = Vmcb::new(intercept::by_need(&caps), None, none, none, none);
-    SvmVcpu::new(memory::frame(vmcb), memory::tables(), caps)
+    let mut vcpu = SvmVcpu::new(memory::frame(vmcb), memory::tables(), caps);
+    vcpu.arrive(Asid { cpu: 7, generation: 1, number: 1 }, false, HostArea::SCRIPTED);
+    vcpu
 }
 
 /// One entry and exit, with a scripted CPU in between.
@@ -164,6 +166,43 @@ fn an_interrupt_is_delivered_as_a_virtual_one_and_stays_pending_until_it_is() {
     });
     assert_eq!(vcpu.pending_event(), None);
     switch(&mut vcpu, |vmcb| assert_eq!(vmcb.waiting_vector(), None));
+}
+
+#[test]
+fn a_flush_and_an_interrupt_are_done_by_one_entry() {
+    let mut vcpu = vcpu(Features::FLUSH_BY_ASID);
+    vcpu.set_rflags(rflags::IF);
+    switch(&mut vcpu, exits_with(code::CPUID));
+    assert!(!vcpu.unrest);
+    for (flush, interrupt) in [(true, false), (true, true), (false, true)] {
+        if flush {
+            vcpu.flush_tlb();
+        }
+        if interrupt {
+            vcpu.inject(Some(Event::interrupt(0x31)));
+        }
+        assert!(vcpu.unrest && !vcpu.strange);
+        switch(&mut vcpu, |vmcb| {
+            assert_eq!(vmcb.tlb_control(), if flush { 3 } else { 0 });
+            assert_eq!(vmcb.waiting_vector(), interrupt.then_some(0x31));
+            vmcb.script_delivery();
+            vmcb.script_exit(code::CPUID, 0, 0, 0);
+        });
+        assert!(!vcpu.unrest, "{flush} {interrupt}");
+        assert_eq!((vcpu.pending_event(), vcpu.vmcb.tlb_control()), (None, 0));
+    }
+    // What is more than these takes the long way, and comes back from it.
+    vcpu.inject(Some(Event::exception(vector::UD, None)));
+    assert!(vcpu.strange);
+    switch(&mut vcpu, |vmcb| assert_eq!(vmcb.event_inj(), 0x8000_0306));
+    assert!(!vcpu.unrest && !vcpu.strange);
+    vcpu.inject(Some(Event::NMI));
+    vcpu.inject(Some(Event::interrupt(0x31)));
+    switch(&mut vcpu, |vmcb| {
+        assert_eq!((vmcb.event_inj(), vmcb.waiting_vector()), (0, Some(0x31)));
+        vmcb.script_delivery();
+    });
+    assert!(!vcpu.unrest && !vcpu.blocking().nmi);
 }
 
 #[test]
